@@ -1,0 +1,70 @@
+"""How a file or folder comes to exist on a shared file system: whole and synced, or not at all.
+
+Owns temp-fsync-rename and append-only records. Knows no file's meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def sync_dir(path: Path) -> None:
+    """Make renames and new names in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Write `text` to `path` (mode 0600) so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_dir(path.parent)
+
+
+def publish_json(path: Path, document: Any) -> None:
+    """Publish `document` as indented JSON with a final newline."""
+    publish_text(path, json.dumps(document, indent=2, sort_keys=False, allow_nan=False) + "\n")
+
+
+def publish_dir(temporary: Path, final: Path) -> None:
+    """Give a finished folder its final name.
+
+    Every file in it must be synced by its writer; `final` must not exist or be an empty folder (OSError otherwise).
+    """
+    sync_dir(temporary)
+    os.rename(temporary, final)
+    sync_dir(final.parent)
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one JSON line in a single write, so that two writers never interleave within a line."""
+    line = json.dumps(record, allow_nan=False) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All whole records of a JSONL file; a last line cut off by a crash is left out, a missing file is empty."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records

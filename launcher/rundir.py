@@ -1,0 +1,128 @@
+"""The run directory's layout: which file lies where. A contract with users' scripts.
+
+Owns names only. What the files hold is the business of those who write them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Paths inside one run directory."""
+
+    root: Path
+    """RUNS_ROOT/RUN_ID."""
+
+    @property
+    def plan(self) -> Path:
+        """The frozen plan."""
+        return self.root / "plan.json"
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.root / "config.yaml"
+
+    @property
+    def overrides(self) -> Path:
+        """Recipe and overrides as typed, one a line."""
+        return self.root / "overrides.txt"
+
+    @property
+    def environment(self) -> Path:
+        """Packages, interpreter, commit and diff at submission."""
+        return self.root / "env.json"
+
+    @property
+    def code(self) -> Path:
+        """The snapshot that nodes import."""
+        return self.root / "code"
+
+    @property
+    def submissions(self) -> Path:
+        """What submitit wrote, one folder per submission."""
+        return self.root / "submit"
+
+    @property
+    def attempts(self) -> Path:
+        """One folder per start."""
+        return self.root / "attempts"
+
+    @property
+    def events(self) -> Path:
+        """The run's life, append-only."""
+        return self.root / "events.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        """One record a step."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Committed checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def export(self) -> Path:
+        """The exported model."""
+        return self.root / "export"
+
+    @property
+    def wandb(self) -> Path:
+        """W&B's own files."""
+        return self.root / "wandb"
+
+    @property
+    def job(self) -> Path:
+        """The job that carries, or last carried, the run."""
+        return self.submissions / "job.json"
+
+    @property
+    def cancel_request(self) -> Path:
+        """Exists once a user asked to stop."""
+        return self.submissions / "cancel.json"
+
+    def attempt(self, number: int) -> AttemptDir:
+        """Folder of the attempt with that number, from 1."""
+        return AttemptDir(self.attempts / f"{number:04d}")
+
+    def attempt_numbers(self) -> list[int]:
+        """All attempts there have been, in order."""
+        if not self.attempts.is_dir():
+            return []
+        return sorted(int(folder.name) for folder in self.attempts.iterdir() if folder.name.isdigit())
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDir:
+    """Paths inside one attempt's folder."""
+
+    root: Path
+    """RUN_DIR/attempts/NNNN."""
+
+    @property
+    def outcome(self) -> Path:
+        """How the attempt ended; absent while it runs."""
+        return self.root / "outcome.json"
+
+    @property
+    def start(self) -> Path:
+        """Job, node and time of the start."""
+        return self.root / "start.json"
+
+    @property
+    def launch_log(self) -> Path:
+        """Log of prologue and epilogue."""
+        return self.root / "launch.log"
+
+    def rank_log(self, rank: int) -> Path:
+        """Everything a rank printed."""
+        return self.root / f"rank-{rank:05d}.log"
+
+    def rank_record(self, rank: int) -> Path:
+        """How a rank ended, by its own word."""
+        return self.root / f"rank-{rank:05d}.json"

@@ -1,0 +1,162 @@
+"""The RunPlan: the frozen answer to "what exactly will happen", written once by the submitting side, read by nodes.
+
+Owns the plan's shape and its JSON form. Knows neither how a plan is made nor what carries it out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from launcher.config.schema import Config
+from launcher.data.source import DataSpec
+from launcher.decode import decode
+from launcher.errors import NotFoundError, Problem
+from launcher.publish import publish_json
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Topology:
+    """Ranks and where they sit."""
+
+    nodes: int
+    """Machines."""
+    ranks_per_node: int
+    """Ranks, and GPUs, per machine."""
+
+    @property
+    def world_size(self) -> int:
+        """All ranks."""
+        return self.nodes * self.ranks_per_node
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """global = micro × accumulation × data-parallel size, in sequences."""
+
+    global_batch_size: int
+    """Sequences per optimiser step."""
+    micro_batch_size: int
+    """Sequences per rank and forward pass."""
+    accumulation: int
+    """Forward passes per optimiser step and rank."""
+    data_parallel_size: int
+    """Ranks that see different sequences."""
+    chosen: str
+    """How the micro batch came about, in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """A conservative estimate per GPU, in GiB."""
+
+    parameters: int
+    """Model parameters, a count."""
+    states_gb: float
+    """Parameters, gradients and optimiser states."""
+    buffers_gb: float
+    """ZeRO buckets and gathered layers."""
+    activations_gb: float
+    """Kept and recomputed activations, and logits."""
+    available_gb: float
+    """Memory of one GPU."""
+
+    @property
+    def total_gb(self) -> float:
+        """All of it together."""
+        return self.states_gb + self.buffers_gb + self.activations_gb
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprint:
+    """Short hashes of what decides a run's result; a resume compares them."""
+
+    config: str
+    """The resolved config, launch settings excluded."""
+    code: str
+    """The launcher package's sources."""
+    data: str
+    """Content marks of the training data."""
+    tokenizer: str
+    """Tokenizer files and chat template."""
+    model: str
+    """Model config and weight files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunPlan:
+    """What exactly will happen."""
+
+    version: int
+    """Format of this document."""
+    run_id: str
+    """Name of the run and of its directory."""
+    run_dir: str
+    """The run directory, absolute."""
+    recipe: str
+    """Recipe it was composed from."""
+    config: Config
+    """The resolved config."""
+    topology: Topology
+    """Ranks."""
+    batch: Batch
+    """Batch arithmetic."""
+    memory: Memory
+    """Estimate per GPU."""
+    train_data: DataSpec
+    """Training rows and all that decides their tokens."""
+    eval_data: DataSpec | None
+    """Held-out rows."""
+    data_cache: str
+    """Folder of tokenised data."""
+    deepspeed: dict[str, Any]
+    """DeepSpeed's config, complete."""
+    slurm: dict[str, Any] | None
+    """submitit's Slurm parameters; None on this machine."""
+    fingerprint: Fingerprint
+    """What decides the result."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        document: dict[str, Any] = plain(self)
+        return document
+
+    def write(self, path: Path) -> None:
+        """Publish the plan at `path`."""
+        publish_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> RunPlan:
+        """Read a stored plan; NotFoundError if there is none or another version wrote it."""
+        if not path.is_file():
+            raise NotFoundError(Problem(where=str(path), message="there is no plan here"))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("version") != PLAN_VERSION:
+            raise NotFoundError(
+                Problem(
+                    where=str(path),
+                    message=f"plan format {document.get('version')!r} is not one that this version reads",
+                    valid=str(PLAN_VERSION),
+                    remedy="use the launcher version that submitted the run",
+                )
+            )
+        return decode(cls, document)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
