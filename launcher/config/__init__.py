@@ -1,0 +1,1 @@
+"""Config: types (`schema`), where files are found (`search`), composition (`compose`) and rules (`validate`)."""

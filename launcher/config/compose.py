@@ -1,0 +1,159 @@
+"""Recipe and overrides to one resolved, plain config. Composition happens here, once, on the submitting machine.
+
+Owns the use of Hydra. Knows the schema's names only; what the values mean is the business of `validate`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from launcher.config import store
+from launcher.config.schema import Config
+from launcher.config.search import SearchPath
+from launcher.decode import BROKEN, read
+from launcher.errors import Problem, closest_first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Composed:
+    """What came of composing: a config, and whatever is wrong with it."""
+
+    config: Config | None
+    """None where the problems leave nothing to work on."""
+    problems: list[Problem]
+    """Everything found."""
+
+
+def compose(recipe: str, overrides: Sequence[str], search: SearchPath) -> Composed:
+    """Compose `recipe` with `overrides`. Where something is wrong, `config` holds the rest, for further checks."""
+    search.require_recipe(recipe)
+    try:
+        values = _compose(recipe, overrides, search, typed=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _explain(recipe, overrides, search, error)
+    return decode_config(values)
+
+
+def decode_config(values: Any) -> Composed:
+    """Plain values as a Config, or every reason why not."""
+    problems: list[Problem] = []
+    config = read(Config, values, "", problems)
+    return Composed(config=None if config is BROKEN else config, problems=problems)
+
+
+def parse(text: str) -> Override | Problem:
+    """One override in Hydra's grammar."""
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        detail = str(error).splitlines()[1:2] or [str(error)]
+        return Problem(
+            where=text,
+            message=f"this is not an override ({detail[0]})",
+            valid="key=value, group=choice, ~key, +key=value",
+            remedy="write key=value, with quotes around a value that holds spaces or commas",
+        )
+    if override.is_sweep_override():
+        return Problem(where=text, message="this is a sweep over several values", remedy="give one value")
+    return override
+
+
+def group_choice(recipe: str, override: Override, search: SearchPath) -> Any:
+    """The values of one group as `group=choice` selects them, composed beside everything else of the recipe."""
+    return _compose(recipe, [str(override.input_line)], search, typed=False)[override.key_or_group]
+
+
+def is_group(override: Override, search: SearchPath) -> bool:
+    """Whether the override chooses a file of a group instead of setting a value."""
+    return override.key_or_group in search.groups() and not isinstance(override.value(), dict)
+
+
+def _compose(recipe: str, overrides: Sequence[str], search: SearchPath, *, typed: bool) -> Any:
+    store.register(typed=typed)
+    with _hydra(search.conf + search.recipes), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = hydra_compose(recipe, overrides=list(overrides))
+    assert isinstance(config, DictConfig)
+    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+
+
+@contextmanager
+def _hydra(folders: Sequence[Path]) -> Iterator[None]:
+    # initialize_config_dir takes one folder and Hydra's searchpath override cannot quote every path, so the search
+    # path is built as Hydra builds it.
+    path = create_config_search_path(str(folders[0]))
+    for folder in folders[1:]:
+        # Hydra insists on its store of schemas being last.
+        path.prepend(provider="launcher", path=f"file://{folder}", anchor="schema")
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2(task_name="launcher", config_search_path=path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _explain(recipe: str, overrides: Sequence[str], search: SearchPath, error: Exception) -> Composed:
+    """Hydra stops at the first mistake; compose again without types, sorting out what is wrong one by one."""
+    problems: list[Problem] = []
+    usable: list[str] = []
+    for text in overrides:
+        override = parse(text)
+        if isinstance(override, Problem):
+            problems.append(override)
+        elif is_group(override, search) and override.value() not in search.choices(override.key_or_group):
+            problems.append(_no_such_choice(override, search))
+        elif is_group(override, search) or override.is_delete():
+            usable.append(text)
+        else:
+            usable.append("++" + text.lstrip("+"))
+    try:
+        composed = decode_config(_compose(recipe, usable, search, typed=False))
+    except (HydraException, OmegaConfBaseException) as untyped_error:
+        return Composed(config=None, problems=[*problems, _in_files(recipe, untyped_error)])
+    problems += composed.problems
+    if not problems:
+        problems.append(_in_files(recipe, error))
+    return Composed(config=_without_broken(recipe, usable, composed, search), problems=problems)
+
+
+def _without_broken(recipe: str, usable: list[str], composed: Composed, search: SearchPath) -> Config | None:
+    """The config less the overrides that are at fault, so that the checks after this one can speak too."""
+    if composed.config is not None:
+        return composed.config
+    faulty = {problem.where for problem in composed.problems}
+    kept = [text for text in usable if text.lstrip("+").split("=", 1)[0] not in faulty]
+    return decode_config(_compose(recipe, kept, search, typed=False)).config
+
+
+def _no_such_choice(override: Override, search: SearchPath) -> Problem:
+    value = str(override.value())
+    choices = closest_first(value, search.choices(override.key_or_group), limit=20)
+    return Problem(
+        where=override.key_or_group,
+        message=f"{value!r} is not a choice of this group",
+        valid=", ".join(choices),
+        remedy=f"write {override.key_or_group}={choices[0]}",
+    )
+
+
+def _in_files(recipe: str, error: Exception) -> Problem:
+    cause = error.__cause__
+    detail = str(error) if cause is None or str(cause) in str(error) else f"{error}: {cause}"
+    lines = [line.strip() for line in detail.splitlines() if line.strip() and "hydra.cc" not in line]
+    return Problem(where=f"recipe {recipe!r}", message="; ".join(lines), remedy="mend the recipe or config file named")

@@ -1,0 +1,316 @@
+"""The types of every config key. Values live in `conf/`; this file holds no default.
+
+Hydra composes against these types (see `register`); after validation they are what every later stage reads. They are
+frozen: a plan cannot be changed behind its fingerprint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from launcher.data.source import Format, Overlong
+
+
+class Init(Enum):
+    """Where the weights come from before the first step."""
+
+    pretrained = "pretrained"
+    random = "random"
+
+
+class Attention(Enum):
+    """Attention kernels, in the names of transformers."""
+
+    eager = "eager"
+    sdpa = "sdpa"
+    flash_attention_2 = "flash_attention_2"
+
+
+class Dtype(Enum):
+    """Compute precision. bf16 and fp16 keep fp32 master weights in the optimiser."""
+
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
+class ScheduleName(Enum):
+    """Shape of the learning rate over the run, after warm-up."""
+
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+    wsd = "wsd"
+
+
+class WandbMode(Enum):
+    """Where W&B records go."""
+
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+class ClusterKind(Enum):
+    """How ranks are started."""
+
+    local = "local"
+    slurm = "slurm"
+
+
+class Accelerator(Enum):
+    """What the ranks compute on; `auto` takes CUDA when each rank has a device of its own, else the CPU."""
+
+    auto = "auto"
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShapeConfig:
+    """Architecture numbers, for planning where the model's config.json is not at hand."""
+
+    hidden_size: int
+    """Width of the residual stream."""
+    num_hidden_layers: int
+    """Transformer blocks."""
+    num_attention_heads: int
+    """Query heads."""
+    num_key_value_heads: int
+    """Key and value heads (grouped-query attention)."""
+    head_dim: int
+    """Width of one head."""
+    intermediate_size: int
+    """Width of the gated MLP."""
+    vocab_size: int
+    """Rows of the embedding."""
+    tie_word_embeddings: bool
+    """Whether embedding and output head share weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The model and how it is held."""
+
+    path: str
+    """Directory with config.json, safetensors and tokenizer, or a Hugging Face hub id."""
+    revision: str | None
+    """Hub revision (commit, tag or branch)."""
+    init: Init
+    """Load weights, or initialise them from the config alone."""
+    attention: Attention
+    """Attention kernel."""
+    activation_checkpointing: bool
+    """Recompute each block in the backward pass instead of keeping its activations."""
+    shape: ShapeConfig | None
+    """Architecture numbers for planning; null reads the model's config.json."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveConfig:
+    """What is optimised."""
+
+    name: str
+    """Name of a registered objective."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Training and held-out data."""
+
+    train: Any
+    """A path, a list of paths, or entries {path, format, limit}."""
+    eval: Any
+    """Held-out data, written like `train`; null trains without evaluation."""
+    format: Format
+    """Row format of sources that name none of their own; `auto` detects it."""
+    seq_len: int
+    """Longest row, in tokens."""
+    overlong: Overlong
+    """What happens to a row longer than `seq_len`."""
+    chat_template: str | None
+    """Jinja file; null uses the tokenizer's own template."""
+    cache_dir: str | None
+    """Where tokenised data is kept; null is `.data` in the runs root."""
+    workers: int
+    """Processes that tokenise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Length, batch and seed of the run."""
+
+    max_steps: int | None
+    """Optimiser steps; null follows from `epochs`."""
+    epochs: float | None
+    """Passes over the training rows; null follows from `max_steps`."""
+    global_batch_size: int
+    """Sequences per optimiser step, over all GPUs."""
+    micro_batch_size: Any
+    """Sequences per GPU and forward pass: `auto` or a number."""
+    seed: int
+    """Seeds initial weights, data order and dropout."""
+    eval_every: int | None
+    """Steps between evaluations; null evaluates at the start and the end only."""
+    stop_at: int | None
+    """Stop with a checkpoint after this step, as a cancel would; the schedule still spans the whole run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimConfig:
+    """The optimiser."""
+
+    name: str
+    """`adamw`."""
+    lr: float
+    """Peak learning rate."""
+    weight_decay: float
+    """Decoupled decay, on matrices only (not on norms and biases)."""
+    betas: list[float]
+    """Decay rates of the two moments."""
+    eps: float
+    """Added to the denominator."""
+    grad_clip: float | None
+    """Largest global gradient norm; null does not clip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """Learning rate over steps, as a share of the peak."""
+
+    name: ScheduleName
+    """Shape after warm-up."""
+    warmup_ratio: float
+    """Share of all steps that warm up linearly."""
+    min_ratio: float
+    """Share of the peak left at the end."""
+    decay_ratio: float
+    """Share of all steps that `wsd` decays over."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZeroConfig:
+    """DeepSpeed ZeRO."""
+
+    stage: int
+    """0 none, 1 optimiser states, 2 and gradients, 3 and parameters are partitioned."""
+    offload_optimizer: bool
+    """Keep optimiser states in host memory."""
+    offload_param: bool
+    """Keep parameters in host memory (stage 3)."""
+    overlap_comm: bool
+    """Overlap gradient reduction with the backward pass."""
+    bucket_elements: int
+    """Elements per reduction bucket."""
+    prefetch_elements: int
+    """Elements fetched ahead (stage 3)."""
+    persistence_elements: int
+    """Parameters smaller than this stay on every GPU (stage 3)."""
+    max_live_elements: int
+    """Most gathered elements at a time (stage 3)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrecisionConfig:
+    """Number format."""
+
+    dtype: Dtype
+    """Of the forward and backward pass."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When checkpoints are written and which stay."""
+
+    every_steps: int | None
+    """Steps between checkpoints; null writes one at the end and when stopped."""
+    keep_last: int | None
+    """Checkpoints that stay, newest first; null keeps all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrackingConfig:
+    """Weights & Biases; metrics.jsonl is written in any case."""
+
+    wandb: WandbMode
+    """Where W&B records go."""
+    project: str
+    """W&B project."""
+    entity: str | None
+    """W&B team or user; null is the account's default."""
+    tags: list[str]
+    """W&B tags."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig:
+    """Where the ranks run; one profile a cluster."""
+
+    kind: ClusterKind
+    """How ranks are started."""
+    nodes: int
+    """Machines."""
+    gpus_per_node: int
+    """Ranks per machine, one GPU each."""
+    accelerator: Accelerator
+    """What a rank computes on."""
+    gpu_memory_gb: float
+    """Memory of one GPU, GiB; what the plan must fit in."""
+    gpu_type: str | None
+    """GPU type in gres requests (`h100`); null asks for any."""
+    pretend_gpus: bool
+    """The GPUs exist in Slurm's books only (the dev cluster)."""
+    cpus_per_gpu: int | None
+    """CPU cores per rank; null leaves it to Slurm."""
+    mem_gb_per_node: int | None
+    """Host memory per node, GB; null leaves it to Slurm; 0 takes all of it."""
+    partition: str | None
+    """Slurm partition."""
+    account: str | None
+    """Slurm account."""
+    qos: str | None
+    """Slurm quality of service."""
+    constraint: str | None
+    """Node features."""
+    reservation: str | None
+    """Slurm reservation."""
+    exclude: str | None
+    """Nodes to avoid, in Slurm's notation."""
+    exclusive: bool
+    """Take whole nodes."""
+    time_min: int
+    """Time limit, minutes."""
+    signal_lead_s: int
+    """Seconds before the time limit at which the job is told to stop."""
+    environment: dict[str, str]
+    """Variables set for the ranks (NCCL_SOCKET_IFNAME and its like)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeepSpeedConfig:
+    """The one untyped way into DeepSpeed's own config."""
+
+    extra: dict[str, Any]
+    """Merged into the DeepSpeed config; keys that other settings decide are refused."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Everything a user can set."""
+
+    runs_root: str
+    """Folder that holds the run directories."""
+    model: ModelConfig
+    objective: ObjectiveConfig
+    data: DataConfig
+    train: TrainConfig
+    optim: OptimConfig
+    schedule: ScheduleConfig
+    zero: ZeroConfig
+    precision: PrecisionConfig
+    checkpoint: CheckpointConfig
+    tracking: TrackingConfig
+    cluster: ClusterConfig
+    deepspeed: DeepSpeedConfig

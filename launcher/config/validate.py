@@ -1,0 +1,188 @@
+"""Rules between values that types cannot say. Pure: no disk, no network, no process group.
+
+Each rule is a generator over one concern that yields every Problem it finds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from launcher.config.schema import ClusterKind, Config, Init
+from launcher.data.source import Format
+from launcher.decode import read
+from launcher.errors import Problem, closest_first
+from launcher.objectives.registry import OBJECTIVES
+from launcher.secrets import SECRET_NAME
+
+AUTO = "auto"
+
+
+def validate(config: Config) -> list[Problem]:
+    """Everything that is wrong with a well-typed config; empty when it can be planned."""
+    rules = (_length, _batch_numbers, _optimiser, _schedule, _zero, _data, _model, _cluster)
+    return [problem for rule in rules for problem in rule(config)]
+
+
+def _positive(where: str, value: float | None, *, zero_allowed: bool = False) -> Iterator[Problem]:
+    if value is not None and (value < 0 or (value == 0 and not zero_allowed)):
+        valid = "0 or more" if zero_allowed else "more than 0"
+        yield Problem(where=where, message=f"{value} is out of range", valid=valid)
+
+
+def _share(where: str, value: float) -> Iterator[Problem]:
+    if not 0 <= value <= 1:
+        yield Problem(where=where, message=f"{value} is not a share", valid="a number from 0 to 1")
+
+
+def _length(config: Config) -> Iterator[Problem]:
+    train = config.train
+    if (train.max_steps is None) == (train.epochs is None):
+        seen = "neither is set" if train.max_steps is None else f"both are set ({train.max_steps} and {train.epochs})"
+        yield Problem(
+            where="train.max_steps, train.epochs",
+            message=f"the length of the run is not clear: {seen}",
+            valid="exactly one of the two",
+            remedy="add train.epochs=1, or train.max_steps=N train.epochs=null",
+        )
+    for name in ("max_steps", "epochs", "eval_every", "stop_at"):
+        yield from _positive(f"train.{name}", getattr(train, name))
+    if train.stop_at is not None and train.max_steps is not None and train.stop_at > train.max_steps:
+        yield Problem(
+            where="train.stop_at",
+            message=f"{train.stop_at} lies behind the end of the run",
+            valid=f"1 to train.max_steps={train.max_steps}, or null",
+        )
+    yield from _positive("checkpoint.every_steps", config.checkpoint.every_steps)
+    yield from _positive("checkpoint.keep_last", config.checkpoint.keep_last)
+
+
+def _batch_numbers(config: Config) -> Iterator[Problem]:
+    yield from _positive("train.global_batch_size", config.train.global_batch_size)
+    micro = config.train.micro_batch_size
+    if micro != AUTO and (not isinstance(micro, int) or isinstance(micro, bool) or micro < 1):
+        yield Problem(where="train.micro_batch_size", message=f"{micro!r} is not a size", valid="auto, 1, 2, 4, …")
+    if not 0 <= config.train.seed < 2**32:
+        yield Problem(where="train.seed", message=f"{config.train.seed} is out of range", valid="0 to 4294967295")
+
+
+def _optimiser(config: Config) -> Iterator[Problem]:
+    optim = config.optim
+    if optim.name != "adamw":
+        yield Problem(where="optim.name", message=f"{optim.name!r} is not an optimiser here", valid="adamw")
+    yield from _positive("optim.lr", optim.lr)
+    yield from _positive("optim.eps", optim.eps)
+    yield from _positive("optim.weight_decay", optim.weight_decay, zero_allowed=True)
+    yield from _positive("optim.grad_clip", optim.grad_clip)
+    if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
+        yield Problem(where="optim.betas", message=f"{optim.betas} are not two decay rates", valid="[0.9, 0.95]")
+
+
+def _schedule(config: Config) -> Iterator[Problem]:
+    for name in ("warmup_ratio", "min_ratio", "decay_ratio"):
+        yield from _share(f"schedule.{name}", getattr(config.schedule, name))
+
+
+def _zero(config: Config) -> Iterator[Problem]:
+    zero = config.zero
+    if zero.stage not in (0, 1, 2, 3):
+        yield Problem(where="zero.stage", message=f"{zero.stage} is not a ZeRO stage", valid="0, 1, 2, 3")
+    if zero.offload_param and zero.stage != 3:
+        yield Problem(
+            where="zero.offload_param",
+            message=f"parameters are partitioned, and can be offloaded, at stage 3 only (zero.stage={zero.stage})",
+            remedy="write zero.stage=3 or zero.offload_param=false",
+        )
+    if zero.offload_optimizer and zero.stage == 0:
+        yield Problem(
+            where="zero.offload_optimizer",
+            message="stage 0 has no partitioned optimiser to offload",
+            remedy="write zero.stage=1, 2 or 3, or zero.offload_optimizer=false",
+        )
+    for name in ("bucket_elements", "prefetch_elements", "persistence_elements", "max_live_elements"):
+        yield from _positive(f"zero.{name}", getattr(zero, name), zero_allowed=name != "bucket_elements")
+
+
+def _data(config: Config) -> Iterator[Problem]:
+    problems: list[Problem] = []
+    source_entries(config.data.train, "data.train", problems)
+    if config.data.eval is not None:
+        source_entries(config.data.eval, "data.eval", problems)
+    yield from problems
+    yield from _positive("data.seq_len", config.data.seq_len)
+    yield from _positive("data.workers", config.data.workers)
+
+
+def source_entries(value: Any, where: str, problems: list[Problem]) -> list[dict[str, Any]]:
+    """A path, a list of paths, or entries with settings, as a list of {path, format, limit}."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if not items:
+        problems.append(Problem(where=where, message="the list is empty", valid="at least one file"))
+    entries = []
+    for index, item in enumerate(items):
+        spot = where if len(items) == 1 else f"{where}[{index}]"
+        if isinstance(item, str) and item:
+            entries.append({"path": item, "format": None, "limit": None})
+        elif isinstance(item, dict):
+            entries += _entry(item, spot, problems)
+        else:
+            problems.append(Problem(where=spot, message=f"{item!r} is not a file", valid="PATH or {path: PATH}"))
+    return entries
+
+
+def _entry(item: dict[str, Any], where: str, problems: list[Problem]) -> Iterator[dict[str, Any]]:
+    hints = {"path": str, "format": Format | None, "limit": int | None}
+    before = len(problems)
+    for key in item:
+        if key not in hints:
+            nearest = closest_first(str(key), hints)
+            problems.append(Problem(where=f"{where}.{key}", message="there is no such key", valid=", ".join(nearest)))
+    if "path" not in item:
+        problems.append(Problem(where=f"{where}.path", message="a value is required here"))
+    entry = {key: read(hint, item.get(key), f"{where}.{key}", problems) for key, hint in hints.items() if key in item}
+    if entry.get("limit") is not None:
+        problems.extend(_positive(f"{where}.limit", entry["limit"]))
+    if len(problems) == before:
+        yield {"format": None, "limit": None, **entry}
+
+
+def _model(config: Config) -> Iterator[Problem]:
+    if config.objective.name not in OBJECTIVES:
+        nearest = closest_first(config.objective.name, OBJECTIVES)
+        yield Problem(
+            where="objective.name", message=f"{config.objective.name!r} is not an objective", valid=", ".join(nearest)
+        )
+    if config.model.init is Init.random and config.model.revision is not None:
+        yield Problem(where="model.revision", message="a revision has no meaning with model.init=random", valid="null")
+
+
+def _cluster(config: Config) -> Iterator[Problem]:
+    cluster = config.cluster
+    for name in ("nodes", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "time_min"):
+        yield from _positive(f"cluster.{name}", getattr(cluster, name))
+    if cluster.kind is ClusterKind.local and cluster.nodes != 1:
+        yield Problem(
+            where="cluster.nodes",
+            message=f"{cluster.nodes} nodes need a cluster, and cluster.kind is local",
+            remedy="write cluster=slurm, or cluster.nodes=1",
+        )
+    if cluster.signal_lead_s >= 60 * cluster.time_min:
+        yield Problem(
+            where="cluster.signal_lead_s",
+            message=f"{cluster.signal_lead_s} s is not less than the time limit of {cluster.time_min} min",
+            valid=f"1 to {60 * cluster.time_min - 1}",
+        )
+    for name in ("partition", "account", "qos", "constraint", "reservation", "exclude", "gpu_type"):
+        value = getattr(cluster, name)
+        if value is not None and re.search(r"[^\x20-\x7e]", value):
+            yield Problem(where=f"cluster.{name}", message=f"{value!r} cannot stand in an #SBATCH line")
+    for name in cluster.environment:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            yield Problem(where=f"cluster.environment.{name}", message="this is not a variable's name")
+        elif SECRET_NAME.search(name):
+            yield Problem(
+                where=f"cluster.environment.{name}",
+                message="this looks like a secret, and the config is written to files",
+                remedy=f"export {name} in the shell that submits; Slurm carries it to the ranks",
+            )

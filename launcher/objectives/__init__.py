@@ -1,0 +1,1 @@
+"""One file per objective, a Protocol they share, and a registry by name."""
