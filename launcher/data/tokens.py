@@ -1,0 +1,144 @@
+"""A prepared data set on disk: its files' names and types, and reading rows from them.
+
+Owns the layout of the folder that `prepare` publishes. Must not know how tokens came to be, nor torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from launcher.errors import Problem, UserError
+
+META_FILE = "meta.json"
+DTYPES: dict[str, type[np.generic]] = {
+    "tokens.bin": np.uint32,  # token ids, row after row
+    "trained.bin": np.uint8,  # per token: 1 where it carries loss
+    "offsets.bin": np.int64,  # rows + 1 positions in tokens.bin
+    "trained_counts.bin": np.int32,  # per row: how many tokens carry loss
+}
+"""Each data file and its little-endian element type."""
+
+AnyArray: TypeAlias = npt.NDArray[Any]
+Int64Array: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileMark:
+    """What a data file must look like."""
+
+    bytes: int
+    """Size."""
+    sha256: str
+    """Hash of the content, in hex."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meta:
+    """What `meta.json` tells of a prepared data set."""
+
+    key: str
+    """The hash that names the folder."""
+    data_version: int
+    """Which way of preparing made it."""
+    rows_in: int
+    """Rows read from the sources."""
+    rows: int
+    """Rows kept."""
+    dropped_overlong: int
+    """Rows left out because they were longer than `seq_len`."""
+    dropped_untrained: int
+    """Rows left out because truncation took every token that carries loss."""
+    truncated: int
+    """Rows kept, cut to `seq_len`."""
+    tokens: int
+    """Tokens over all rows kept."""
+    trained_tokens: int
+    """Those of them that carry loss."""
+    longest: int
+    """Tokens of the longest row kept."""
+    files: dict[str, FileMark]
+    """Each data file's size and hash."""
+    spec: dict[str, Any]
+    """The `DataSpec`, as JSON; its paths are those of whoever prepared it first."""
+    versions: dict[str, str]
+    """Libraries that made the tokens."""
+
+    @staticmethod
+    def read(folder: Path) -> Meta:
+        """Read `folder`/meta.json; UserError where `folder` is no prepared data set."""
+        try:
+            document = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            remedy = "prepare the data again; this folder is incomplete or something else"
+            raise UserError(Problem(where=str(folder), message=f"has no {META_FILE}", remedy=remedy)) from None
+        document["files"] = {name: FileMark(**mark) for name, mark in document["files"].items()}
+        return Meta(**document)
+
+
+class TokenStore:
+    """Rows of a prepared folder, read through the page cache; cheap to open, however large.
+
+    Raises UserError where a file's size is not the one recorded.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.meta = Meta.read(folder)
+        wrong = [name for name, mark in self.meta.files.items() if not _has_size(folder / name, mark.bytes)]
+        if wrong:
+            raise UserError(*(_damaged(folder, name) for name in wrong))
+        self._tokens, self._trained, self._offsets, self._counts = (
+            np.memmap(folder / name, dtype=dtype, mode="r") for name, dtype in DTYPES.items()
+        )
+
+    def __len__(self) -> int:
+        return self.meta.rows
+
+    def row(self, index: int) -> tuple[AnyArray, AnyArray]:
+        """Token ids (uint32) and loss mask (bool) of one row, each [length]; IndexError outside range(len)."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of {len(self)}")
+        cut = slice(int(self._offsets[index]), int(self._offsets[index + 1]))
+        return np.asarray(self._tokens[cut]), np.asarray(self._trained[cut]).view(np.bool_)
+
+    def trained_count(self, index: int) -> int:
+        """How many tokens of a row carry loss; position 0, which nothing predicts, never does."""
+        return int(self._counts[index])
+
+    def trained_counts(self, indices: Int64Array) -> Int64Array:
+        """`trained_count` of each of `indices`, as int64."""
+        return np.asarray(self._counts[indices], dtype=np.int64)
+
+    def lengths(self, indices: Int64Array) -> Int64Array:
+        """Tokens of each of `indices`, as int64."""
+        return np.asarray(self._offsets[indices + 1] - self._offsets[indices], dtype=np.int64)
+
+    def verify(self) -> None:
+        """Read everything and compare hashes; UserError naming each file whose content is not what was prepared."""
+        wrong = [name for name, mark in self.meta.files.items() if _sha256(self.folder / name) != mark.sha256]
+        if wrong:
+            raise UserError(*(_damaged(self.folder, name) for name in wrong))
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _damaged(folder: Path, name: str) -> Problem:
+    remedy = f"delete {folder} and prepare the data again"
+    return Problem(where=str(folder / name), message="is not as it was prepared", remedy=remedy)
