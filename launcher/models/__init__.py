@@ -1,0 +1,1 @@
+"""Models: their shape without torch (`shape`), and how they come to be on a rank (`loading`)."""

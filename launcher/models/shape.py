@@ -1,0 +1,95 @@
+"""The architecture numbers of a model, read from its config.json. No torch, no transformers, no weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from launcher.config.schema import ModelConfig, ShapeConfig
+from launcher.errors import Problem
+
+
+def local_config(path: str, revision: str | None) -> Path | None:
+    """config.json of a model directory, or of a hub id's newest cached copy; None when it is not on this machine."""
+    if Path(path).is_dir():
+        return Path(path) / "config.json"
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(path, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def model_shape(model: ModelConfig) -> ShapeConfig | Problem:
+    """The numbers from config.json where it is at hand, else from `model.shape`."""
+    config = local_config(model.path, model.revision)
+    if config is not None and config.is_file():
+        return _read_shape(config)
+    if looks_local(model.path):
+        missing = config is not None
+        return Problem(
+            where="model.path",
+            message=f"{config} does not exist" if missing else f"there is no folder {model.path}",
+            valid="a folder with config.json, tokenizer and safetensors, or a hub id (ORG/NAME)",
+        )
+    if model.shape is not None:
+        return model.shape
+    return Problem(
+        where="model.path",
+        message=f"{model.path!r} is neither a folder nor a hub model cached on this machine, so it cannot be planned",
+        remedy=f"download it first (hf download {model.path}), give its folder, or set model.shape",
+    )
+
+
+def looks_local(path: str) -> bool:
+    """Whether a model path is meant as a folder rather than a hub id (ORG/NAME)."""
+    return path.startswith(("/", ".", "~")) or path.count("/") != 1 or Path(path).exists()
+
+
+def _read_shape(path: Path) -> ShapeConfig | Problem:
+    try:
+        return shape_of(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        return Problem(
+            where="model.path",
+            message=f"{path} is not the config of a causal language model ({type(error).__name__}: {error})",
+            valid="a config.json with hidden_size, num_hidden_layers, num_attention_heads, vocab_size, …",
+        )
+
+
+def shape_of(document: dict[str, Any]) -> ShapeConfig:
+    """The numbers in a parsed config.json; KeyError, TypeError or ValueError where it has none."""
+    document = document.get("text_config", document)
+    heads = int(document["num_attention_heads"])
+    return ShapeConfig(
+        hidden_size=int(document["hidden_size"]),
+        num_hidden_layers=int(document["num_hidden_layers"]),
+        num_attention_heads=heads,
+        num_key_value_heads=int(document.get("num_key_value_heads") or heads),
+        head_dim=int(document.get("head_dim") or document["hidden_size"] // heads),
+        intermediate_size=int(document["intermediate_size"]),
+        vocab_size=int(document["vocab_size"]),
+        tie_word_embeddings=bool(document.get("tie_word_embeddings", False)),
+    )
+
+
+def parameter_count(shape: ShapeConfig) -> int:
+    """Parameters of a Llama-style decoder: gated MLP, grouped-query attention, RMSNorm, no biases."""
+    attention = shape.hidden_size * shape.head_dim * (2 * shape.num_attention_heads + 2 * shape.num_key_value_heads)
+    block = attention + 3 * shape.hidden_size * shape.intermediate_size + 2 * shape.hidden_size
+    embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
+    return shape.num_hidden_layers * block + embeddings + shape.hidden_size
+
+
+def flops_per_token(shape: ShapeConfig, seq_len: float) -> float:
+    """Training FLOPs per token, forward and backward: 6N + 12·L·H·D·S (PaLM, arXiv:2204.02311, appendix B).
+
+    N leaves out the input embedding, which is a look-up. `seq_len` is the mean length of the sequences.
+    """
+    weights = parameter_count(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
+    width = shape.num_attention_heads * shape.head_dim
+    return 6.0 * weights + 12.0 * shape.num_hidden_layers * width * seq_len

@@ -1,0 +1,1 @@
+"""Plan: topology, batch, memory, DeepSpeed config and Slurm parameters become one frozen RunPlan (`build`)."""

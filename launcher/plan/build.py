@@ -1,0 +1,125 @@
+"""compose → validate → plan: from what a person typed to a RunPlan, with every error reported together.
+
+Reads disk at constant cost; writes nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.config.compose import compose
+from launcher.config.schema import ClusterKind, Config, ShapeConfig
+from launcher.config.search import search_path
+from launcher.config.validate import validate
+from launcher.errors import Problem, UserError
+from launcher.models.shape import model_shape
+from launcher.plan.batch import plan_batch
+from launcher.plan.deepspeed import deepspeed_config
+from launcher.plan.fingerprint import fingerprint
+from launcher.plan.memory import fits, plan_memory
+from launcher.plan.paths import check_paths, data_spec, locate
+from launcher.plan.slurm import slurm_parameters
+from launcher.rundir import RunDir
+from launcher.runplan import PLAN_VERSION, Batch, RunPlan, Topology
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a person typed, and where."""
+
+    recipe: str
+    """First positional word."""
+    overrides: Sequence[str]
+    """Hydra overrides."""
+    config_dir: Path | None
+    """`--config-dir`."""
+    work_dir: Path
+    """Relative paths start here."""
+
+
+def plan_request(request: Request) -> RunPlan:
+    """The plan of a new run; UserError with everything that is wrong, NotFoundError for an unknown recipe."""
+    search = search_path(request.config_dir, request.work_dir)
+    composed = compose(request.recipe, request.overrides, search)
+    return plan_config(
+        composed.config,
+        composed.problems,
+        recipe=request.recipe,
+        run_id=new_run_id(request.recipe),
+        work_dir=request.work_dir,
+    )
+
+
+def new_run_id(recipe: str) -> str:
+    """RECIPE-DATE-TIME-RANDOM: sorts by time, and two in one second differ."""
+    return f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def plan_config(
+    config: Config | None, problems: Sequence[Problem], *, recipe: str, run_id: str, work_dir: Path
+) -> RunPlan:
+    """The plan of a composed config, or one UserError with `problems` and every further one."""
+    found = list(problems)
+    if config is None:
+        raise UserError(*found)
+    found += validate(config)
+    if any(problem.where.startswith(("data.train", "data.eval")) for problem in found):
+        raise UserError(*_distinct(found))
+    config = locate(config, work_dir)
+    found += check_paths(config)
+    topology = Topology(nodes=config.cluster.nodes, ranks_per_node=config.cluster.gpus_per_node)
+    shape = model_shape(config.model)
+    if isinstance(shape, Problem):
+        found.append(shape)
+    batch = _batch(config, None if isinstance(shape, Problem) else shape, topology) if _countable(config) else None
+    if isinstance(batch, Problem):
+        found.append(batch)
+    if isinstance(batch, Batch):
+        deepspeed, refused = deepspeed_config(config, batch)
+        found += refused
+    if found:
+        raise UserError(*_distinct(found))
+    assert isinstance(batch, Batch)
+    assert isinstance(shape, ShapeConfig)
+    train_data = data_spec(config, "train")
+    assert train_data is not None
+    assert config.data.cache_dir is not None
+    run_dir = RunDir(Path(config.runs_root) / run_id)
+    return RunPlan(
+        version=PLAN_VERSION,
+        run_id=run_id,
+        run_dir=str(run_dir.root),
+        recipe=recipe,
+        config=config,
+        topology=topology,
+        batch=batch,
+        memory=plan_memory(config, shape, topology.world_size, batch.micro_batch_size),
+        train_data=train_data,
+        eval_data=data_spec(config, "eval"),
+        data_cache=config.data.cache_dir,
+        deepspeed=deepspeed,
+        slurm=slurm_parameters(config.cluster, run_dir, run_id) if config.cluster.kind is ClusterKind.slurm else None,
+        fingerprint=fingerprint(config, train_data),
+    )
+
+
+def _countable(config: Config) -> bool:
+    micro = config.train.micro_batch_size
+    sizes = [config.train.global_batch_size, config.cluster.nodes, config.cluster.gpus_per_node]
+    return all(size > 0 for size in sizes) and (not isinstance(micro, int) or micro > 0)
+
+
+def _batch(config: Config, shape: ShapeConfig | None, topology: Topology) -> Batch | Problem:
+    def fitting(micro: int) -> bool:
+        return shape is not None and fits(plan_memory(config, shape, topology.world_size, micro))
+
+    train = config.train
+    return plan_batch(train.global_batch_size, train.micro_batch_size, topology.world_size, fitting)
+
+
+def _distinct(problems: Sequence[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))

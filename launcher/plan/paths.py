@@ -1,0 +1,113 @@
+"""Paths of a config: made absolute once, and checked on disk at constant cost before anything is queued."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from launcher.config.schema import Config, Init
+from launcher.config.validate import source_entries
+from launcher.data.check import check_head
+from launcher.data.source import DataSpec, Format, Source
+from launcher.errors import Problem
+from launcher.models.shape import looks_local
+
+
+def locate(config: Config, work_dir: Path) -> Config:
+    """The config with every path absolute, as seen from `work_dir`, so that it means the same on every node."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(work_dir / Path(path).expanduser())
+
+    def entries(value: Any, where: str) -> list[dict[str, Any]]:
+        found = source_entries(value, where, [])
+        return [{**entry, "path": absolute(entry["path"]), "format": _name(entry["format"])} for entry in found]
+
+    data, model = config.data, config.model
+    root = absolute(config.runs_root)
+    local = looks_local(model.path) or (work_dir / model.path).is_dir()
+    return replace(
+        config,
+        runs_root=root,
+        model=replace(model, path=absolute(model.path) if local else model.path),
+        data=replace(
+            data,
+            train=entries(data.train, "data.train"),
+            eval=None if data.eval is None else entries(data.eval, "data.eval"),
+            chat_template=None if data.chat_template is None else absolute(data.chat_template),
+            cache_dir=absolute(data.cache_dir) if data.cache_dir else os.path.join(root, ".data"),
+        ),
+    )
+
+
+def _name(form: Format | None) -> str | None:
+    return None if form is None else form.value
+
+
+def data_spec(config: Config, key: str) -> DataSpec | None:
+    """What decides the tokens of `data.train` or `data.eval`; None where there is no such data."""
+    value = getattr(config.data, key)
+    if value is None:
+        return None
+    sources = tuple(
+        Source(
+            path=entry["path"],
+            format=config.data.format if entry["format"] is None else Format(entry["format"]),
+            limit=entry["limit"],
+        )
+        for entry in source_entries(value, f"data.{key}", [])
+    )
+    return DataSpec(
+        sources=sources,
+        tokenizer=config.model.path,
+        chat_template=config.data.chat_template,
+        seq_len=config.data.seq_len,
+        overlong=config.data.overlong,
+    )
+
+
+def check_paths(config: Config) -> Iterator[Problem]:
+    """What is missing or unreadable on disk. The cost does not grow with the size of the data or of the model."""
+    for key in ("train", "eval"):
+        spec = data_spec(config, key)
+        for source in spec.sources if spec is not None else ():
+            yield from check_head(source, f"data.{key}")
+    template = config.data.chat_template
+    if template is not None and not Path(template).is_file():
+        yield Problem(where="data.chat_template", message=f"there is no file {template}")
+    yield from _check_model(config)
+    yield from _check_root(Path(config.runs_root))
+
+
+def _check_model(config: Config) -> Iterator[Problem]:
+    folder = Path(config.model.path)
+    if not folder.is_dir():
+        return
+    if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer_config.json").is_file():
+        yield Problem(
+            where="model.path",
+            message=f"{folder} holds no tokenizer",
+            valid="tokenizer.json and tokenizer_config.json beside config.json",
+            remedy="save the tokenizer there: tokenizer.save_pretrained(DIR)",
+        )
+    if config.model.init is Init.pretrained and not any(folder.glob("*.safetensors")):
+        yield Problem(
+            where="model.path",
+            message=f"{folder} holds no weights (*.safetensors)",
+            remedy="save them with model.save_pretrained(DIR), or write model.init=random",
+        )
+
+
+def _check_root(root: Path) -> Iterator[Problem]:
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not existing.is_dir():
+        yield Problem(where="runs_root", message=f"{existing} is a file, so {root} cannot be a folder")
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield Problem(
+            where="runs_root",
+            message=f"{existing} cannot be written to",
+            remedy="write runs_root=DIR, or set LAUNCHER_RUNS_ROOT, to a folder of yours on the shared file system",
+        )

@@ -1,0 +1,79 @@
+"""submitit's Slurm parameters for a run, its batch script's lines included. Pure.
+
+The script's shape: a prologue on the first node allots the attempt, one task per GPU runs, an epilogue records how
+it ended. Every value reaches the shell through shlex.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from launcher.config.schema import ClusterConfig
+from launcher.rundir import RunDir
+
+
+def slurm_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) -> dict[str, Any]:
+    """Keyword arguments of submitit's SlurmExecutor; None values are left out."""
+    parameters: dict[str, Any] = {
+        "job_name": run_id,
+        "nodes": cluster.nodes,
+        "ntasks_per_node": cluster.gpus_per_node,
+        "time": cluster.time_min,
+        "signal_delay_s": cluster.signal_lead_s,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "exclude": cluster.exclude,
+        "exclusive": cluster.exclusive or None,
+        "cpus_per_task": cluster.cpus_per_gpu,
+        "mem": None if cluster.mem_gb_per_node is None else f"{cluster.mem_gb_per_node}G",
+        "gres": ":".join(str(part) for part in ("gpu", cluster.gpu_type, cluster.gpus_per_node) if part is not None),
+        # submitit's default key is refused on clusters that track them.
+        "wckey": None,
+        "stderr_to_stdout": True,
+        "additional_parameters": {"requeue": True},
+        "srun_args": _srun_args(cluster),
+        "setup": _setup(cluster, run_dir.root),
+        "teardown": _teardown(run_dir.root),
+    }
+    if cluster.reservation is not None:
+        parameters["additional_parameters"]["reservation"] = cluster.reservation
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
+def _srun_args(cluster: ClusterConfig) -> list[str]:
+    arguments = ["--kill-on-bad-exit=1"]
+    if cluster.cpus_per_gpu is not None:
+        # Since Slurm 22.05 srun no longer takes this from sbatch.
+        arguments.append(f"--cpus-per-task={cluster.cpus_per_gpu}")
+    return arguments
+
+
+def _python(module: str, *arguments: str) -> str:
+    return shlex.join([sys.executable, "-m", module, *arguments])
+
+
+def _setup(cluster: ClusterConfig, run_dir: Path) -> list[str]:
+    code = shlex.quote(str(run_dir / "code"))
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(cluster.environment.items())]
+    return [
+        "umask 077",
+        # `python -m` puts the working directory first on the path: a checkout there would shadow the snapshot.
+        f"cd -- {code}",
+        f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
+        *exports,
+        f"launcher_environment=$({_python('launcher.node.prologue', str(run_dir))}) || exit $?",
+        'eval "$launcher_environment"',
+    ]
+
+
+def _teardown(run_dir: Path) -> list[str]:
+    return [
+        "launcher_status=$?",
+        f'{_python("launcher.node.epilogue", str(run_dir))} "$launcher_status"',
+        'exit "$launcher_status"',
+    ]
