@@ -1,0 +1,1 @@
+"""Checkpoints: committed with a manifest (`manifest`), or not there."""

@@ -1,0 +1,177 @@
+"""A checkpoint becomes a Hugging Face model directory, one weight shard in memory at a time.
+
+The full weights are assembled by DeepSpeed's own zero_to_fp32, lazily; here they are cast, cut into safetensors files
+and put beside config, tokenizer and model card. Complete or absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from launcher.checkpoint.engine import safe_types
+from launcher.checkpoint.manifest import Manifest, committed_steps, fault, read_manifest, step_folder
+from launcher.checkpoint.model_card import model_card
+from launcher.config.schema import Dtype
+from launcher.data.tokenizer import load_tokenizer
+from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
+from launcher.models.dtypes import TORCH_DTYPES
+from launcher.publish import publish_dir, publish_json, publish_text
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
+from launcher.runs.events import Event, record
+
+SHARD_SIZE = "5GB"
+
+
+def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, say: Callable[[str], None]) -> Path:
+    """Write the model of a checkpoint (the newest by default) to `out` (RUN_DIR/export by default).
+
+    `dtype` is bf16, fp16 or fp32; None takes the run's compute precision. Raises NotFoundError without a checkpoint,
+    DoesNotHoldError when it does not verify, UserError when `out` cannot be written.
+    """
+    plan = RunPlan.load(run.plan)
+    manifest = _manifest(run, step)
+    folder = step_folder(run.checkpoints, manifest.step)
+    size_gb = sum(shard.size for shard in manifest.shards) / 1e9
+    say(f"verifying the checkpoint at step {manifest.step} ({size_gb:.2f} GB)")
+    _verify(folder, manifest)
+    target = run.export if out is None else out.absolute()
+    kind = plan.config.precision.dtype if dtype is None else Dtype(dtype)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise UserError(Problem(where="--out", message=f"{target} cannot be written ({error.strerror})")) from error
+    try:
+        _write_all(temporary, run, plan, manifest, kind, say)
+        _replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    record(run, Event.exported, 0, step=manifest.step, path=str(target))
+    return target
+
+
+def _manifest(run: RunDir, step: int | None) -> Manifest:
+    steps = committed_steps(run.checkpoints)
+    chosen = step if step is not None else (steps[-1] if steps else None)
+    manifest = read_manifest(step_folder(run.checkpoints, chosen)) if chosen in steps and chosen is not None else None
+    if manifest is None:
+        raise NotFoundError(
+            Problem(
+                where=run.root.name,
+                message="there is no checkpoint yet" if step is None else f"there is no checkpoint at step {step}",
+                valid=", ".join(map(str, steps)),
+                remedy=f"`launcher status {run.root.name}` tells where the run stands",
+            )
+        )
+    return manifest
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    faults = [found for shard in manifest.shards if (found := fault(folder, shard, content=True)) is not None]
+    if faults:
+        raise DoesNotHoldError(
+            Problem(
+                where=str(folder),
+                message="; ".join(faults),
+                remedy="export an earlier one with --step; `launcher resume` passes this one over by itself",
+            )
+        )
+
+
+def _write_all(
+    out: Path, run: RunDir, plan: RunPlan, manifest: Manifest, dtype: Dtype, say: Callable[[str], None]
+) -> None:
+    model = plan.config.model
+    config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+    config.dtype = TORCH_DTYPES[dtype]
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)
+    weights = _weights(run.checkpoints, manifest)
+    # Tied weights are stored once; loading ties them again.
+    for name in skeleton.all_tied_weights_keys:
+        weights.pop(name, None)
+    _check_names(weights, skeleton)
+    _write_weights(out, weights, TORCH_DTYPES[dtype], say)
+    config.architectures = [type(skeleton).__name__]
+    config.save_pretrained(out)
+    if skeleton.can_generate():
+        _generation_config(model.path, model.revision, config).save_pretrained(out)
+    load_tokenizer(model.path, plan.config.data.chat_template).save_pretrained(out)
+    frozen = json.loads(run.environment.read_text(encoding="utf-8"))
+    publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen))
+
+
+def _generation_config(path: str, revision: str | None, config: Any) -> GenerationConfig:
+    try:
+        return GenerationConfig.from_pretrained(path, revision=revision)
+    except OSError:
+        return GenerationConfig.from_model_config(config)
+
+
+def _weights(checkpoints: Path, manifest: Manifest) -> dict[str, Any]:
+    """Name to tensor, or to a stand-in that assembles itself when asked to become contiguous."""
+    # Also for the torch.load calls inside DeepSpeed, which ask for pickles.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    folder = step_folder(checkpoints, manifest.step)
+    with safe_types():
+        if manifest.zero_stage == 0:
+            states = torch.load(folder / "mp_rank_00_model_states.pt", map_location="cpu", mmap=True, weights_only=True)
+            return dict(states["module"])
+        # DeepSpeed tells of its progress on stdout and stderr, where only our own lines belong.
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+            return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoints), tag=folder.name, lazy_mode=True))
+
+
+def _check_names(weights: Mapping[str, Any], skeleton: torch.nn.Module) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    tied = set(getattr(skeleton, "all_tied_weights_keys", ()))
+    wrong = [name for name in weights if expected.get(name) != tuple(weights[name].shape)]
+    missing = [name for name in expected if name not in weights and name not in tied]
+    assert not wrong, f"the checkpoint's weights do not fit the model: {wrong[:5]}"
+    assert not missing, f"the checkpoint lacks weights of the model: {missing[:5]}"
+
+
+def _write_weights(out: Path, weights: Mapping[str, Any], dtype: torch.dtype, say: Callable[[str], None]) -> None:
+    empty = {name: torch.empty(tuple(tensor.shape), dtype=dtype, device="meta") for name, tensor in weights.items()}
+    plan = split_torch_state_dict_into_shards(
+        empty, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_SIZE
+    )
+    for number, (file, names) in enumerate(plan.filename_to_tensors.items(), start=1):
+        say(f"writing {file} ({number} of {len(plan.filename_to_tensors)}, {len(names)} tensors)")
+        shard = {name: weights[name].contiguous().to(dtype) for name in names}
+        save_file(shard, out / file, metadata={"format": "pt"})
+        _sync(out / file)
+    if plan.is_sharded:
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        publish_json(out / "model.safetensors.index.json", index)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Put the finished folder in place of an older export."""
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        target.rename(old / target.name)
+        publish_dir(temporary, target)
+        shutil.rmtree(old)
+    else:
+        publish_dir(temporary, target)

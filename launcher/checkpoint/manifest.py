@@ -1,0 +1,107 @@
+"""A checkpoint's manifest: the file that makes a folder of shards a checkpoint. No torch.
+
+A folder without a manifest is not a checkpoint; the manifest is written last, after every shard is synced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.decode import decode
+from launcher.publish import publish_json
+from launcher.runplan import plain
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """One file of a checkpoint."""
+
+    name: str
+    """Relative to the checkpoint's folder."""
+    size: int
+    """Bytes."""
+    sha256: str
+    """Of the content, taken while it was written."""
+    rank: int
+    """Rank that wrote it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a checkpoint holds."""
+
+    version: int
+    """Format of this document."""
+    step: int
+    """Optimiser steps done; with the seed it fixes data position, schedule and random numbers."""
+    total_steps: int
+    """Steps of the whole run."""
+    tokens: int
+    """Trained tokens so far."""
+    attempt: int
+    """Attempt that wrote it."""
+    world_size: int
+    """Ranks that wrote it."""
+    zero_stage: int
+    """ZeRO stage."""
+    dtype: str
+    """Compute precision."""
+    data: str
+    """Hash of the tokenised training data."""
+    shards: list[Shard]
+    """Every file but this one."""
+
+    def write(self, folder: Path) -> None:
+        """Publish the manifest: from here on the checkpoint exists."""
+        publish_json(folder / MANIFEST, plain(self))
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    """Folder of the checkpoint after `step` optimiser steps."""
+    return checkpoints / f"step-{step:08d}"
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a checkpoint; None if the folder is not one, or was written by another format."""
+    try:
+        document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return decode(Manifest, document) if document.get("version") == MANIFEST_VERSION else None
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AssertionError):
+        return None
+
+
+def committed_steps(checkpoints: Path) -> list[int]:
+    """Steps of all committed checkpoints, ascending. Looks at names only."""
+    if not checkpoints.is_dir():
+        return []
+    folders = [folder for folder in checkpoints.glob("step-*") if (folder / MANIFEST).is_file()]
+    return sorted(int(folder.name.removeprefix("step-")) for folder in folders)
+
+
+def fault(folder: Path, shard: Shard, *, content: bool) -> str | None:
+    """What is wrong with a shard on disk; `content` reads it all. None when it is as the manifest says."""
+    path = folder / shard.name
+    try:
+        size = path.stat().st_size
+        if size != shard.size:
+            return f"{shard.name} has {size} bytes instead of {shard.size}"
+        if content and file_sha256(path) != shard.sha256:
+            return f"the content of {shard.name} has changed since it was written"
+    except OSError as error:
+        return f"{shard.name} cannot be read ({error.strerror})"
+    return None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in chunks."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            hasher.update(chunk)
+    return hasher.hexdigest()

@@ -1,0 +1,37 @@
+"""Loss on held-out rows, token-weighted over all ranks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from launcher.data.batches import IGNORED, eval_batches
+from launcher.data.tokens import TokenStore
+from launcher.objectives.protocol import Objective
+
+
+def held_out_loss_all(
+    engine: Any, objective: Objective, store: TokenStore, *, micro_batch_size: int, pad_id: int, device: torch.device
+) -> tuple[float, int]:
+    """Mean loss per trained token and the number of those tokens; collective, and the same on every rank."""
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    batches = eval_batches(
+        store,
+        rank=dist.get_rank(),
+        data_parallel_size=dist.get_world_size(),
+        micro_batch_size=micro_batch_size,
+        pad_id=pad_id,
+    )
+    engine.eval()
+    with torch.no_grad():
+        for batch in batches:
+            batch = batch.to(device)
+            totals[0] += objective.loss_sum(engine, batch)
+            totals[1] += (batch.labels != IGNORED).sum()
+    engine.train()
+    dist.all_reduce(totals)
+    loss_sum, tokens = totals.tolist()
+    return (loss_sum / tokens if tokens else math.nan), int(tokens)

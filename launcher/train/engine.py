@@ -1,0 +1,61 @@
+"""DeepSpeed's engine around the model: built, given our checkpoint engine, and brought to where the run stands."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import logger as deepspeed_logger
+
+from launcher.checkpoint.manifest import Manifest
+from launcher.checkpoint.resume import load_all, newest_good_all, require_same_shape
+from launcher.checkpoint.save import Saver
+from launcher.models.loading import build_model
+from launcher.node.ranks import Ranks
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
+from launcher.runs.events import Event, record
+from launcher.train.optimiser import build_optimiser
+
+
+def build_engine(plan: RunPlan, device: torch.device) -> Any:
+    """Model, optimiser and engine; collective."""
+    deepspeed_logger.setLevel(logging.WARNING)
+    config = plan.config
+    model = build_model(config.model, config.precision.dtype, config.train.seed, plan.deepspeed, device)
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=build_optimiser(config, model, device),
+        config=plan.deepspeed,
+        dist_init_required=False,
+    )
+    return engine
+
+
+def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Saver:
+    """The writer of this run's checkpoints; from here on DeepSpeed reads and writes files through ours."""
+    config = plan.config
+    return Saver(
+        engine,
+        run,
+        attempt=ranks.attempt,
+        stage=config.zero.stage,
+        dtype=config.precision.dtype.value,
+        data=data,
+        keep=config.checkpoint.keep_last,
+    )
+
+
+def resume_all(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Manifest | None:
+    """Load the newest good checkpoint, if there is one; collective. Says which were passed over, and why."""
+    manifest, passed = newest_good_all(run.checkpoints)
+    if ranks.rank == 0:
+        for step, reason in passed:
+            print(f"checkpoint at step {step} is passed over: {reason}", flush=True)
+            record(run, Event.passed_over, ranks.attempt, step=step, reason=reason)
+    if manifest is not None:
+        require_same_shape(manifest, world_size=ranks.world_size, stage=plan.config.zero.stage, data=data)
+        load_all(engine, run.checkpoints, manifest)
+    return manifest

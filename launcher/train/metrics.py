@@ -1,0 +1,105 @@
+"""metrics.jsonl: one record a step, written by rank 0. The truth that everything else follows."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from launcher.publish import append_record
+
+PEAK_FLOPS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "A10": 125e12,
+    "V100": 125e12,
+    "MI300X": 1307e12,
+}
+"""Dense half-precision FLOP/s by device name, from the makers' data sheets; the first name that matches counts."""
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Peak of this rank's device; None where it is not known (CPUs among them)."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+
+
+class MetricsWriter:
+    """Turns what the loop knows after a step into records; without a path (every rank but 0) it only counts."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        attempt: int,
+        tokens: int,
+        flops_per_token: float,
+        world_size: int,
+        device: torch.device,
+    ) -> None:
+        self._path = path
+        self._attempt = attempt
+        self.tokens = tokens
+        """Trained tokens so far, over the whole run."""
+        self._flops_per_token = flops_per_token
+        self._world_size = world_size
+        self._device = device
+        self._peak = peak_flops(device)
+        self._last = time.perf_counter()
+
+    def restart_clock(self) -> None:
+        """Leave what happened since the last step (evaluation, a checkpoint) out of the next step's time."""
+        self._last = time.perf_counter()
+
+    def step(self, step: int, *, loss: float, lr: float, grad_norm: float, trained: int, processed: int) -> None:
+        """Record optimiser step `step` (from 1).
+
+        `trained` tokens carried loss, and `processed` went through the model; both over all ranks.
+        """
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        self.tokens += trained
+        self._write(
+            step=step,
+            loss=loss,
+            lr=lr,
+            grad_norm=grad_norm,
+            tokens=self.tokens,
+            tokens_per_s=round(processed / elapsed, 1),
+            step_time_s=round(elapsed, 4),
+            mfu=self._mfu(processed / elapsed),
+            memory_gb=self._memory_gb(),
+        )
+
+    def evaluation(self, step: int, *, loss: float, tokens: int) -> None:
+        """Record a held-out loss after `step` optimiser steps."""
+        self._write(step=step, eval_loss=loss, eval_tokens=tokens)
+
+    def _write(self, **values: Any) -> None:
+        if self._path is None:
+            return
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        append_record(self._path, {**finite, "attempt": self._attempt})
+
+    def _mfu(self, tokens_per_s: float) -> float | None:
+        """Model FLOPs utilisation (PaLM, arXiv:2204.02311, appendix B): a share of the peak of all GPUs."""
+        if self._peak is None:
+            return None
+        return round(tokens_per_s * self._flops_per_token / (self._peak * self._world_size), 4)
+
+    def _memory_gb(self) -> float | None:
+        if self._device.type != "cuda":
+            return None
+        return round(torch.cuda.max_memory_allocated(self._device) / 2**30, 2)
