@@ -1,0 +1,51 @@
+"""The seam between a run and what carries it: Slurm, or this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from launcher.runplan import RunPlan
+
+
+class QueueState(Enum):
+    """Where a job stands in its queue."""
+
+    pending = "pending"
+    running = "running"
+    gone = "gone"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A submitted job."""
+
+    kind: str
+    """`slurm` or `local`."""
+    job_id: str
+    """As the executor knows it."""
+    host: str
+    """Machine it was submitted from."""
+    submission: int
+    """Number of the submission within the run, from 1."""
+
+
+class Executor(Protocol):
+    """Carries runs."""
+
+    def submit(self, plan: RunPlan, folder: Path) -> str:
+        """Queue the run, keeping the executor's own files in `folder`; returns the job id at once.
+
+        Raises ClusterError when the job was not taken; then nothing is queued.
+        """
+        ...
+
+    def state(self, job: Job) -> QueueState:
+        """Where the job stands; ClusterError when it cannot be asked."""
+        ...
+
+    def stop(self, job: Job) -> None:
+        """Tell all ranks to stop with a checkpoint; a job that has not started is withdrawn."""
+        ...

@@ -1,0 +1,1 @@
+"""What happens on a node around training: prologue, ranks, stop signals, epilogue."""

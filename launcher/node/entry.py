@@ -1,0 +1,59 @@
+"""Where a rank begins and ends: output to its own log, training, and a record of how it went.
+
+submitit's pickle names `main`; the local job runs this module. Imports torch only once everything that can be said
+without it has been said.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from launcher.errors import LauncherError
+from launcher.node.logs import redirect_output
+from launcher.node.ranks import Ranks, export_for_torch, node_name, read_ranks
+from launcher.node.stop import StopFlag
+from launcher.publish import publish_json
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
+from launcher.runs.outcome import Ending
+
+
+def main(run_dir: str) -> None:
+    """Run this rank to its end; the process exits with a status that says how it went."""
+    os.umask(0o077)
+    run = RunDir(Path(run_dir))
+    ranks = read_ranks()
+    redirect_output(run.attempt(ranks.attempt).rank_log(ranks.rank))
+    stop = StopFlag()
+    stop.install()
+    export_for_torch(ranks)
+    try:
+        from launcher.train.run import train
+
+        ending = train(RunPlan.load(run.plan), run, ranks, stop)
+    except BaseException as error:
+        traceback.print_exc()
+        reason = str(error) if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
+        _write_record(run, ranks, Ending.failed, reason, None)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not sys.exit: destructors of a broken process group wait for peers that will never come.
+        os._exit(1)
+    if ranks.rank == 0:
+        _write_record(run, ranks, ending.state, ending.reason, ending.step)
+
+
+def _write_record(run: RunDir, ranks: Ranks, state: Ending, reason: str, step: int | None) -> None:
+    document = {"rank": ranks.rank, "host": node_name(), "pid": os.getpid(), "time": time.time()}
+    publish_json(
+        run.attempt(ranks.attempt).rank_record(ranks.rank),
+        {**document, "state": state.value, "reason": reason, "step": step},
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
