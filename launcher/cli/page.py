@@ -1,0 +1,163 @@
+"""A plan as a page that a person can check line by line. Text only; computes nothing that the plan does not say."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from launcher.data.source import DataSpec
+from launcher.plan.memory import MARGIN, fits
+from launcher.runplan import RunPlan, plain
+
+INDENT = 14
+
+
+def page(plan: RunPlan) -> str:
+    """The whole page, without a final newline."""
+    sections = {
+        "Run": _run(plan),
+        "Topology": _topology(plan),
+        "Batch": _batch(plan),
+        "Model": _model(plan),
+        "Memory": _memory(plan),
+        "Precision": _precision(plan),
+        "Optimiser": _optimiser(plan),
+        "Data": _data(plan),
+        "Checkpoints": _checkpoints(plan),
+        "Tracking": _tracking(plan),
+        "Slurm": _slurm(plan),
+        "Fingerprint": _fingerprint(plan),
+    }
+    lines = []
+    for name, texts in sections.items():
+        lines += [f"{name if first else '':<{INDENT}}{text}" for first, text in _marked(texts)]
+    return "\n".join(lines)
+
+
+def _marked(texts: Iterator[str]) -> Iterator[tuple[bool, str]]:
+    return ((index == 0, text) for index, text in enumerate(texts))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _run(plan: RunPlan) -> Iterator[str]:
+    yield f"{plan.run_id} (recipe {plan.recipe})"
+    yield f"in {plan.run_dir}"
+
+
+def _topology(plan: RunPlan) -> Iterator[str]:
+    topology, cluster = plan.topology, plan.config.cluster
+    machine = "this machine" if plan.slurm is None else _count(topology.nodes, "node")
+    yield f"{machine} × {_count(topology.ranks_per_node, 'rank')} = {_count(topology.world_size, 'rank')}"
+    yield f"accelerator {cluster.accelerator.value}, {cluster.gpu_memory_gb:g} GiB each"
+
+
+def _batch(plan: RunPlan) -> Iterator[str]:
+    batch, train = plan.batch, plan.config.train
+    yield (
+        f"global {batch.global_batch_size} = micro {batch.micro_batch_size} × accumulation {batch.accumulation}"
+        f" × {batch.data_parallel_size} ranks"
+    )
+    yield f"micro batch {batch.chosen}"
+    tokens = batch.global_batch_size * plan.config.data.seq_len
+    yield f"at most {tokens:,} tokens a step (sequences of up to {plan.config.data.seq_len:,})"
+    length = f"{train.epochs:g} epochs" if train.max_steps is None else _count(train.max_steps, "step")
+    yield length + (f", to be stopped after step {train.stop_at}" if train.stop_at else "") + f", seed {train.seed}"
+    every = "at the start and the end" if train.eval_every is None else f"every {_count(train.eval_every, 'step')}"
+    yield f"evaluated {every}" if plan.eval_data is not None else "not evaluated (data.eval is null)"
+
+
+def _model(plan: RunPlan) -> Iterator[str]:
+    model = plan.config.model
+    yield model.path + ("" if model.revision is None else f" at {model.revision}")
+    kept = "activations recomputed" if model.activation_checkpointing else "activations kept"
+    yield f"{plan.memory.parameters:,} parameters, {model.init.value} weights"
+    yield f"{model.attention.value} attention, {kept}"
+
+
+def _memory(plan: RunPlan) -> Iterator[str]:
+    memory = plan.memory
+    yield "estimate per GPU, conservative"
+    rows = {
+        "parameters, gradients, optimiser": memory.states_gb,
+        "communication buffers": memory.buffers_gb,
+        "activations and logits": memory.activations_gb,
+        "together": memory.total_gb,
+    }
+    for name, size_gb in rows.items():
+        yield f"  {name:<33}{size_gb:>8.1f} GiB"
+    limit_gb = MARGIN * memory.available_gb
+    yield f"  {'may fill':<33}{limit_gb:>8.1f} GiB ({MARGIN:.0%} of {memory.available_gb:g})"
+    if not fits(memory):
+        yield "  WARNING: this is likely to run out of memory. In the order in which it costs speed: a smaller"
+        yield "  train.micro_batch_size, model.activation_checkpointing=true, zero=zero3, more GPUs, a shorter"
+        yield "  data.seq_len, zero=zero3_offload"
+
+
+def _precision(plan: RunPlan) -> Iterator[str]:
+    zero = plan.config.zero
+    offloaded = [
+        name for name, moved in (("optimiser", zero.offload_optimizer), ("parameters", zero.offload_param)) if moved
+    ]
+    where = f", {' and '.join(offloaded)} in host memory" if offloaded else ""
+    yield f"{plan.config.precision.dtype.value}, ZeRO stage {zero.stage}{where}"
+
+
+def _optimiser(plan: RunPlan) -> Iterator[str]:
+    optim, schedule = plan.config.optim, plan.config.schedule
+    clip = "no clipping" if optim.grad_clip is None else f"gradients clipped at {optim.grad_clip:g}"
+    yield f"{optim.name}, peak learning rate {optim.lr:g}, weight decay {optim.weight_decay:g}, betas {optim.betas}"
+    yield (
+        f"{schedule.name.value} schedule: warm-up over {schedule.warmup_ratio:.1%} of the steps,"
+        f" down to {schedule.min_ratio:.0%} of the peak; {clip}"
+    )
+
+
+def _data(plan: RunPlan) -> Iterator[str]:
+    yield from _sources("train", plan.train_data)
+    if plan.eval_data is not None:
+        yield from _sources("eval ", plan.eval_data)
+    template = plan.train_data.chat_template or "the tokenizer's own"
+    yield f"chat template {template}; longer rows: {plan.train_data.overlong.value}"
+    yield f"tokenised data is kept in {plan.data_cache}"
+
+
+def _sources(name: str, spec: DataSpec) -> Iterator[str]:
+    for source in spec.sources:
+        limit = "" if source.limit is None else f", first {source.limit:,} rows"
+        yield f"{name} {source.path} ({source.format.value}{limit})"
+
+
+def _checkpoints(plan: RunPlan) -> Iterator[str]:
+    checkpoint = plan.config.checkpoint
+    every = "at the end" if checkpoint.every_steps is None else f"every {_count(checkpoint.every_steps, 'step')}"
+    kept = "all are kept" if checkpoint.keep_last is None else f"the last {checkpoint.keep_last} are kept"
+    yield f"{every}; {kept}"
+
+
+def _tracking(plan: RunPlan) -> Iterator[str]:
+    tracking = plan.config.tracking
+    project = "/".join(part for part in (tracking.entity, tracking.project) if part)
+    yield "metrics.jsonl" + ("" if tracking.wandb.value == "disabled" else f", W&B {tracking.wandb.value} ({project})")
+
+
+def _slurm(plan: RunPlan) -> Iterator[str]:
+    if plan.slurm is None:
+        yield "none: ranks start on this machine"
+        return
+    shown = {key: value for key, value in plan.slurm.items() if key not in ("setup", "teardown", "job_name")}
+    for key, value in plain(shown).items():
+        yield f"{key:<20}{_value(value)}"
+    yield "(`--sbatch` prints the batch script)"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _fingerprint(plan: RunPlan) -> Iterator[str]:
+    yield ", ".join(f"{name} {digest}" for name, digest in plain(plan.fingerprint).items())

@@ -1,0 +1,67 @@
+"""`launcher plan RECIPE [key=value …]`: what exactly would happen."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from launcher.cli.options import json_argument, overrides, print_json, recipe_arguments
+from launcher.errors import ExitCode, Problem, UserError
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan, plain
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    recipe_arguments(parser)
+    form = parser.add_mutually_exclusive_group()
+    json_argument(form)  # type: ignore[arg-type]
+    form.add_argument("--sbatch", action="store_true", help="print the batch script")
+    form.add_argument("--cfg", action="store_true", help="print the resolved config")
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Print the plan in the form asked for."""
+    plan = planned(options)
+    if options.json:
+        print_json(plan.to_json())
+    elif options.sbatch:
+        print(batch_script(plan), end="")
+    elif options.cfg:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))), end="")
+    else:
+        from launcher.cli.page import page
+
+        print(page(plan))
+    return ExitCode.DONE
+
+
+def planned(options: argparse.Namespace) -> RunPlan:
+    """The plan of what was typed."""
+    from launcher.plan.build import Request, plan_request
+
+    return plan_request(
+        Request(
+            recipe=options.recipe,
+            overrides=overrides(options),
+            config_dir=options.config_dir,
+            work_dir=Path.cwd(),
+        )
+    )
+
+
+def batch_script(plan: RunPlan) -> str:
+    """The text that sbatch would get; UserError where no Slurm is involved."""
+    if plan.slurm is None:
+        raise UserError(
+            Problem(
+                where="--sbatch",
+                message=f"cluster.kind is {plan.config.cluster.kind.value}, which has no batch script",
+                remedy="write cluster=slurm, or a profile of your own",
+            )
+        )
+    from launcher.cluster.slurm import script
+
+    return script(plan, RunDir(Path(plan.run_dir)).submissions / "0001")

@@ -1,0 +1,41 @@
+"""`launcher status RUN`: where one run stands."""
+
+from __future__ import annotations
+
+import argparse
+
+from launcher.cli.options import json_argument, named_run, print_json, run_argument
+from launcher.errors import ExitCode
+from launcher.runplan import plain
+from launcher.runs.status import Status, status
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    run_argument(parser)
+    json_argument(parser)
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Print the status."""
+    found = status(named_run(options))
+    if options.json:
+        print_json(plain(found))
+    else:
+        print(_page(found))
+    return ExitCode.DONE
+
+
+def _page(found: Status) -> str:
+    total = "?" if found.total_steps is None else found.total_steps
+    lines = {
+        "run": found.run_id,
+        "state": found.state.value,
+        "reason": found.reason,
+        "job": found.job_id,
+        "step": f"{found.step} of {total}",
+        "checkpoint": "none yet" if found.last_checkpoint is None else f"step {found.last_checkpoint}",
+        "attempts": f"{found.attempts}, with {found.lost_steps} steps done twice",
+        "goodput": None if found.goodput is None else f"{found.goodput:.1%}",
+    }
+    return "\n".join(f"{name:<11} {value}" for name, value in lines.items() if value is not None)

@@ -1,0 +1,51 @@
+"""What `submit` and `resume` share: telling what was queued, and following it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from launcher.cli.options import print_json
+from launcher.errors import DoesNotHoldError, ExitCode, Problem
+from launcher.rundir import RunDir
+
+
+def follow_argument(parser: argparse.ArgumentParser) -> None:
+    """`--follow`."""
+    parser.add_argument(
+        "--follow", action="store_true", help="watch the run to its end; exit 5 if it does not complete"
+    )
+
+
+def launched(run: RunDir, job_id: str, options: argparse.Namespace) -> ExitCode:
+    """Print what was queued, and follow it if asked to; DoesNotHoldError if it then does not complete."""
+    name = run.root.name
+    if options.json:
+        print_json({"run_id": name, "run_dir": str(run.root), "job_id": job_id})
+        sys.stdout.flush()
+    else:
+        print(f"run     {name}\njob     {job_id}\nfolder  {run.root}", flush=True)
+        if not options.follow:
+            print(f"next    launcher status {name}\n        launcher logs -f {name}\n        launcher cancel {name}")
+    if options.follow:
+        _follow(run, options)
+    return ExitCode.DONE
+
+
+def _follow(run: RunDir, options: argparse.Namespace) -> None:
+    from launcher.runs.follow import follow
+    from launcher.runs.screen import screen
+    from launcher.runs.status import State
+
+    # With --json stdout holds one document, so the rest goes to stderr.
+    found = follow(run, screen(sys.stderr if options.json else sys.stdout))
+    if found.state is not State.COMPLETED:
+        raise DoesNotHoldError(
+            Problem(
+                where=f"run {found.run_id}",
+                message=f"{found.state.value} at step {found.step} of {found.total_steps or '?'}: {found.reason}",
+                remedy=f"`launcher logs {found.run_id}` shows what it printed; "
+                f"`launcher resume {found.run_id}` goes on from its newest checkpoint",
+            )
+        )
+    print(f"{found.state.value}: {found.reason}", file=sys.stderr if options.json else sys.stdout)

@@ -1,0 +1,1 @@
+"""Run directories: made (`freeze`, `launch`), found (`find`), understood (`status`), continued (`resume`)."""

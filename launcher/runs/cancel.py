@@ -1,0 +1,41 @@
+"""Stopping a run on its user's word, with a checkpoint."""
+
+from __future__ import annotations
+
+from launcher.cluster import executor
+from launcher.cluster.protocol import Executor, QueueState
+from launcher.errors import ClusterError, Problem, UserError
+from launcher.rundir import RunDir
+from launcher.runs.events import Event, record
+from launcher.runs.job import cancel_requested, read_job, write_cancel_request
+from launcher.runs.status import ACTIVE, status
+
+
+def cancel(run: RunDir, cluster: Executor | None = None) -> str:
+    """Ask the run to stop; says what will happen. UserError if it has ended, ClusterError if nobody could be told."""
+    job = read_job(run)
+    cluster = cluster or executor("local" if job is None else job.kind)
+    now = status(run, cluster.state)
+    name = run.root.name
+    if job is None or now.state not in ACTIVE:
+        raise UserError(
+            Problem(
+                where=f"run {name}",
+                message=f"it is {now.state.value} already ({now.reason}), so there is nothing to stop",
+            )
+        )
+    queue = cluster.state(job)
+    again = cancel_requested(run, job)
+    # First the request, then the signal: whoever sees the job end must be able to see why.
+    write_cancel_request(run, job)
+    try:
+        cluster.stop(job)
+    except ClusterError:
+        if not again:
+            run.cancel_request.unlink()
+        raise
+    if not again:
+        record(run, Event.cancel_requested, 0)
+    if queue is QueueState.running:
+        return f"job {job.job_id} was told to stop; it writes a checkpoint first (`launcher status {name}`)"
+    return f"job {job.job_id} was withdrawn from the queue"

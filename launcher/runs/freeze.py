@@ -1,0 +1,92 @@
+"""A plan becomes a run directory: config, plan, environment and a snapshot of the code, private to its owner.
+
+From here on nothing that is edited outside the run directory reaches the run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+import launcher
+from launcher.errors import Problem, UserError
+from launcher.publish import publish_json, publish_text
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan, plain
+from launcher.secrets import redacted
+
+MOST_DIFF_BYTES = 4 << 20
+"""A larger diff is cut: generated files, most likely."""
+
+
+def freeze(plan: RunPlan, typed: Sequence[str]) -> RunDir:
+    """Write the run directory; UserError, and nothing left behind, if it cannot be written."""
+    run = RunDir(Path(plan.run_dir))
+    try:
+        run.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        run.root.mkdir(mode=0o700)
+        for folder in (run.submissions, run.attempts, run.checkpoints):
+            folder.mkdir(mode=0o700)
+        snapshot(run.code)
+        publish_json(run.environment, environment())
+        write_plan(run, plan, typed)
+    except OSError as error:
+        shutil.rmtree(run.root, ignore_errors=True)
+        raise UserError(
+            Problem(
+                where="runs_root",
+                message=f"{error.filename or run.root} cannot be written ({error.strerror})",
+                remedy="write runs_root=DIR, or set LAUNCHER_RUNS_ROOT, to a folder of yours on the shared file system",
+            )
+        ) from error
+    return run
+
+
+def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
+    """The plan, the config it came from, and what was typed."""
+    publish_text(run.config, OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))))
+    publish_text(run.overrides, "".join(f"{word}\n" for word in typed))
+    plan.write(run.plan)
+
+
+def snapshot(code: Path) -> None:
+    """Copy this package's sources to `code`, for the nodes to import."""
+    package = Path(launcher.__file__).resolve().parent
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "conf", "recipes")
+    shutil.copytree(package, code / package.name, ignore=ignored, copy_function=shutil.copyfile)
+
+
+def environment() -> dict[str, Any]:
+    """Interpreter, packages, and the commit and diff of the work directory. No environment variables."""
+    packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    return {
+        "launcher": launcher.__version__,
+        "python": sys.version.split()[0],
+        "executable": sys.executable,
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "git": git_state(Path.cwd()),
+    }
+
+
+def git_state(folder: Path) -> dict[str, str] | None:
+    """Commit and uncommitted diff of the checkout around `folder`; None outside one."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    diff = _git(folder, "diff", "HEAD", "--no-ext-diff", "--no-textconv") or ""
+    return {"commit": commit.strip(), "diff": redacted(diff[:MOST_DIFF_BYTES])}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.decode(errors="replace") if result.returncode == 0 else None

@@ -1,0 +1,37 @@
+"""submit/job.json: which job carries a run, and whether its user asked it to stop."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from launcher.cluster.protocol import Job
+from launcher.decode import decode
+from launcher.publish import publish_json
+from launcher.rundir import RunDir
+from launcher.runplan import plain
+
+
+def write_job(run: RunDir, job: Job) -> None:
+    """Make `job` the one that carries the run."""
+    publish_json(run.job, plain(job))
+
+
+def read_job(run: RunDir) -> Job | None:
+    """The job that carries, or last carried, the run; None if no cluster ever took it."""
+    if not run.job.is_file():
+        return None
+    return decode(Job, json.loads(run.job.read_text(encoding="utf-8")))
+
+
+def write_cancel_request(run: RunDir, job: Job) -> None:
+    """Note that the user wants `job` to stop. It names the submission, so that a resume is not taken for cancelled."""
+    publish_json(run.cancel_request, {"time": time.time(), "job_id": job.job_id, "submission": job.submission})
+
+
+def cancel_requested(run: RunDir, job: Job) -> bool:
+    """Whether the user asked this very submission to stop."""
+    if not run.cancel_request.is_file():
+        return False
+    request = json.loads(run.cancel_request.read_text(encoding="utf-8"))
+    return bool(request["submission"] == job.submission)

@@ -1,0 +1,52 @@
+"""Freeze and submit: a plan becomes a queued job, or leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.cluster import executor
+from launcher.cluster.protocol import Job
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
+from launcher.runs.events import Event, record
+from launcher.runs.freeze import freeze
+from launcher.runs.job import write_job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launched:
+    """A submitted run."""
+
+    run: RunDir
+    """Its directory."""
+    job_id: str
+    """The job that carries it."""
+
+
+def launch(plan: RunPlan, typed: Sequence[str]) -> Launched:
+    """Freeze `plan` and queue it; ClusterError, and no run directory, if the cluster refuses."""
+    run = freeze(plan, typed)
+    try:
+        return submit(run, plan)
+    except BaseException:
+        shutil.rmtree(run.root, ignore_errors=True)
+        raise
+
+
+def submit(run: RunDir, plan: RunPlan) -> Launched:
+    """Queue a frozen run once more; its files stay whatever happens."""
+    kind = plan.config.cluster.kind.value
+    number = 1 + sum(1 for folder in run.submissions.iterdir() if folder.is_dir())
+    folder = run.submissions / f"{number:04d}"
+    folder.mkdir(mode=0o700)
+    try:
+        job_id = executor(kind).submit(plan, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    write_job(run, Job(kind=kind, job_id=job_id, host=socket.gethostname(), submission=number))
+    record(run, Event.submitted, 0, job_id=job_id, kind=kind, submission=number)
+    return Launched(run=run, job_id=job_id)
