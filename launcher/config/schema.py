@@ -155,7 +155,7 @@ class TrainConfig:
     eval_every: int | None
     """Steps between evaluations; null evaluates at the start and the end only."""
     stop_at: int | None
-    """Stop with a checkpoint after this step, as a cancel would; the schedule still spans the whole run."""
+    """End with a checkpoint after this step; the schedule still spans the whole run, and a resume goes on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from launcher.errors import LauncherError
 from launcher.node.logs import redirect_output
@@ -39,12 +40,21 @@ def main(run_dir: str) -> None:
         traceback.print_exc()
         reason = str(error) if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
         _write_record(run, ranks, Ending.failed, reason, None)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Not sys.exit: destructors of a broken process group wait for peers that will never come.
-        os._exit(1)
+        _leave(1)
     if ranks.rank == 0:
         _write_record(run, ranks, ending.state, ending.reason, ending.step)
+    _leave(0)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process without destructors.
+
+    Those of a broken process group wait for peers that will never come, and gloo's threads, even after
+    destroy_process_group, now and then abort a rank that has done all its work.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _write_record(run: RunDir, ranks: Ranks, state: Ending, reason: str, step: int | None) -> None:

@@ -59,8 +59,11 @@ def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
 def snapshot(code: Path) -> None:
     """Copy this package's sources to `code`, for the nodes to import."""
     package = Path(launcher.__file__).resolve().parent
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "conf", "recipes")
-    shutil.copytree(package, code / package.name, ignore=ignored, copy_function=shutil.copyfile)
+    for source in package.rglob("*.py"):
+        copy = code / source.relative_to(package.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # Content only: the modes of an installed package would open a private folder.
+        shutil.copyfile(source, copy)
 
 
 def environment() -> dict[str, Any]:

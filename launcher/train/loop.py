@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -133,8 +132,8 @@ def _due(step: int, every: int | None) -> bool:
 
 
 def _result(run: Training, done: int, stopped_by: int | None) -> Result:
-    if done >= run.total_steps:
-        return Result(state=Ending.completed, reason="all steps done", step=done)
-    if stopped_by is not None:
-        return Result(state=Ending.stopped, reason=REASONS[signal.Signals(stopped_by)], step=done)
-    return Result(state=Ending.stopped, reason=f"train.stop_at={run.stop_at} reached", step=done)
+    if done < run.stop_at:
+        assert stopped_by is not None, "the data ended before the run"
+        return Result(state=Ending.stopped, reason=REASONS[stopped_by], step=done)
+    reason = "all steps done" if done >= run.total_steps else f"train.stop_at={run.stop_at} reached"
+    return Result(state=Ending.completed, reason=reason, step=done)

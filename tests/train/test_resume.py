@@ -1,0 +1,99 @@
+"""A stopped and resumed run has, bit for bit, the losses of one that went straight through."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.workbench import Bench, held_out, losses
+
+pytestmark = pytest.mark.train
+
+SETTINGS = {
+    "zero0": ["zero=zero0"],
+    "zero1-bf16": ["zero=zero1", "precision=bf16"],
+    "zero2": ["zero=zero2"],
+    "zero3": ["zero=zero3"],
+    "zero3-offload-bf16": ["zero=zero3_offload", "precision=bf16", "model.activation_checkpointing=true"],
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_stopped_and_resumed_equals_straight_through(bench: Bench, setting: str) -> None:
+    overrides = [*SETTINGS[setting], "train.eval_every=4"]
+    straight = bench.train(*overrides)
+    stopped = bench.train(*overrides, "train.stop_at=5")
+    assert list(losses(stopped)) == [1, 2, 3, 4, 5]
+    bench.run("resume", stopped.name, "train.stop_at=null", "--follow")
+    assert losses(stopped) == losses(straight)
+    assert held_out(stopped) == held_out(straight)
+
+
+def test_a_killed_rank_loses_at_most_the_steps_since_the_checkpoint(bench: Bench) -> None:
+    overrides = ["train.max_steps=60", "checkpoint.every_steps=10", "data.eval=null"]
+    straight = bench.train(*overrides)
+    bench.run("submit", *bench.base, *overrides)
+    killed = bench.last()
+    pid = wait_for_rank(killed, after_step=12)
+    os.kill(pid, signal.SIGKILL)
+    wait_for_state(bench, "FAILED")
+    reached = max(losses(killed))
+    bench.run("resume", killed.name, "--follow")
+    assert losses(killed) == losses(straight)
+    status = json.loads(bench.run("status", killed.name, "--json").stdout)
+    assert status["state"] == "COMPLETED"
+    assert status["attempts"] == 2
+    assert status["lost_steps"] == reached % 10 if reached < 60 else 10
+
+
+def test_cancel_stops_with_a_checkpoint_at_that_step_and_resume_goes_on(bench: Bench) -> None:
+    overrides = ["train.max_steps=60", "data.eval=null"]
+    straight = bench.train(*overrides)
+    bench.run("submit", *bench.base, *overrides)
+    cancelled = bench.last()
+    wait_for_rank(cancelled, after_step=3)
+    bench.run("cancel", cancelled.name)
+    wait_for_state(bench, "CANCELLED")
+    status = json.loads(bench.run("status", cancelled.name, "--json").stdout)
+    assert status["last_checkpoint"] == status["step"] == max(losses(cancelled))
+    bench.run("resume", cancelled.name, "--follow")
+    assert losses(cancelled) == losses(straight)
+
+
+def wait_for_rank(run: Path, after_step: int, timeout_s: float = 60) -> int:
+    """Wait until the run has done so many steps; gives the pid of its last rank."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if (run / "metrics.jsonl").exists() and max(losses(run), default=0) >= after_step:
+            ranks = [
+                int(folder.name)
+                for folder in Path("/proc").iterdir()
+                if folder.name.isdigit() and _command(folder).endswith(f"launcher.node.entry\0{run}\0")
+            ]
+            return max(ranks)
+        time.sleep(0.05)
+    raise AssertionError(f"{run} did not reach step {after_step}")
+
+
+def _command(folder: Path) -> str:
+    try:
+        return (folder / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def wait_for_state(bench: Bench, state: str, timeout_s: float = 60) -> None:
+    """Wait until the newest run is in `state`."""
+    deadline = time.monotonic() + timeout_s
+    seen = ""
+    while time.monotonic() < deadline:
+        seen = json.loads(bench.run("status", "last", "--json").stdout)["state"]
+        if seen == state:
+            return
+        time.sleep(0.3)
+    raise AssertionError(f"the run is {seen}, not {state}\n{bench.rank_logs()}")
