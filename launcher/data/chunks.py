@@ -18,8 +18,7 @@ import numpy as np
 from launcher.data.formats import RowError, to_conversation
 from launcher.data.jsonl import Fault, parse_line, read_lines
 from launcher.data.source import DataSpec, Overlong, Source
-from launcher.data.template import Encoded, Encoder
-from launcher.data.tokenizer import load_tokenizer
+from launcher.data.template import Encoded, Encoder, load_encoder
 from launcher.errors import Problem, UserError
 
 MOST_FAULTS = 10
@@ -88,7 +87,7 @@ def tokenise_in_worker(spec: DataSpec, chunk: Chunk, folder: Path) -> Part:
 
 @functools.lru_cache(maxsize=1)
 def _worker_encoder(tokenizer: str, chat_template: str | None) -> Encoder:
-    return Encoder(load_tokenizer(tokenizer, chat_template))
+    return load_encoder(tokenizer, chat_template)
 
 
 def tokenise(spec: DataSpec, chunk: Chunk, folder: Path, encoder: Encoder) -> Part:

@@ -27,8 +27,7 @@ from launcher.data.jsonl import end_of_rows, line_problem
 from launcher.data.key import DATA_VERSION, cache_key
 from launcher.data.progress import Progress, Report, silent
 from launcher.data.source import DataSpec
-from launcher.data.template import Encoder
-from launcher.data.tokenizer import load_tokenizer
+from launcher.data.template import load_encoder
 from launcher.data.tokens import META_FILE, FileMark, Meta
 from launcher.errors import LauncherError, Problem, UserError
 from launcher.publish import publish_dir, publish_json
@@ -123,7 +122,7 @@ def _parts(spec: DataSpec, chunks: list[Chunk], folder: Path, workers: int) -> G
 
 
 def _parts_here(spec: DataSpec, chunks: list[Chunk], folder: Path) -> Generator[Part, None, None]:
-    encoder = Encoder(load_tokenizer(spec.tokenizer, spec.chat_template))
+    encoder = load_encoder(spec.tokenizer, spec.chat_template)
     for chunk in chunks:
         yield tokenise(spec, chunk, folder, encoder)
 

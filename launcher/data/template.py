@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 import jinja2
 
 from launcher.data.formats import Conversation, Message, PlainText, RowError
+from launcher.data.tokenizer import load_tokenizer
 from launcher.errors import Problem, UserError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Span = tuple[int, int]
 # Llama-3.x templates print today's date unless they are given one; the same row must give the same tokens tomorrow.
 # This is the date that Meta's own template falls back to.
 _DATE = "26 Jul 2024"
-# Stands for an assistant's words when only the frame that a template puts around them is wanted.
+# Stands for what is said when only the frame that a template puts around it is wanted.
 _PROBE = "launcher-probe-5e9c1f"
 
 
@@ -43,7 +44,9 @@ class Encoded:
 class Encoder:
     """Renders and tokenises conversations with one tokenizer, whose chat template is the one that counts."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, chat_template: str | None = None) -> None:
+        """`chat_template` only names, in errors, the file that the tokenizer's template came from."""
+        self._name = chat_template or f"the chat template of {tokenizer.name_or_path!r}"
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer
         self._specials = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
@@ -65,7 +68,7 @@ class Encoder:
             self._refuse("has no chat template, but the rows are messages")
         trained = [False, *encoded.trained[1:]]
         if not any(trained):
-            raise RowError("no token of this row would be trained: the template leaves nothing of what is said")
+            raise RowError(f"no token of this row would be trained: {self._name} leaves nothing of what is said")
         return Encoded(ids=encoded.ids, trained=trained)
 
     def _chat(self, messages: Sequence[Message], first_trained: int) -> Encoded:
@@ -92,44 +95,51 @@ class Encoder:
 
     def _span(self, messages: Sequence[Message], turn: int, final: str) -> Span:
         """The characters of `final` that the assistant says at `turn`, up to and with the end-of-turn token."""
-        full = final if turn + 1 == len(messages) else self._render(messages[: turn + 1])
-        start = self._start(messages, turn, full)
-        if final[:start] != full[:start]:
+        start, end = self._start(messages, turn, final), self._end(messages, turn, final)
+        if end < start:
             self._refuse_row(turn)
-        if final.startswith(full):
-            said = full[start:].rstrip()
-            # What follows the end-of-turn token is never generated, so it is not learnt; without such a token the
-            # line break itself may be the end of the turn.
-            return start, start + len(said) if said.endswith(self._specials) else len(full)
-        # Qwen3 renders the last turn unlike earlier ones, others close the whole text with a token more.
-        _, after = self._frame(messages, turn)
-        ends = [after.find(token) + len(token) for token in self._specials if token in after]
-        end = final.find(after[: min(ends)], start) if ends else -1
-        if end < 0:
-            self._refuse_row(turn)
-        return start, end + min(ends)
+        # A template may cut an old thought out of the words; one that drops all words must not go unseen.
+        if messages[turn].content.strip() not in final[start:end]:
+            self._frame(messages, turn)
+        return start, end
 
-    def _start(self, messages: Sequence[Message], turn: int, full: str) -> int:
-        """Where in `full`, the rendering up to `turn`, the assistant begins to speak: after the generation prompt."""
+    def _start(self, messages: Sequence[Message], turn: int, final: str) -> int:
+        """Where the assistant begins to speak: after the generation prompt."""
         prompt = self._render(messages[:turn], add_generation_prompt=True) if turn > 0 else ""
-        if prompt and self._prompts_for_turns and full.startswith(prompt):
+        if prompt and self._prompts_for_turns and final.startswith(prompt):
             return len(prompt)
         # The template knows no generation prompt, or one that the finished turn does not keep (an opened <think>).
         before, _ = self._frame(messages, turn)
-        if not full.startswith(before):
+        if not final.startswith(before):
             self._refuse_row(turn)
         # Mistral's turns need no header: the space before the first word is the assistant's own.
         if prompt and before.startswith(prompt) and not before[len(prompt) :].strip():
             return len(prompt)
         return len(before)
 
-    def _frame(self, messages: Sequence[Message], turn: int) -> tuple[str, str]:
-        """What the template puts before and after the words of `turn`, when the conversation ends with it."""
-        probe = replace(messages[turn], content=_PROBE)
-        before, found, after = self._render([*messages[:turn], probe]).partition(_PROBE)
-        if not found:
+    def _end(self, messages: Sequence[Message], turn: int, final: str) -> int:
+        """Where the assistant's turn is over: after the end-of-turn token."""
+        full = final if turn + 1 == len(messages) else self._render(messages[: turn + 1])
+        if final.startswith(full):
+            # What follows the end-of-turn token is never generated, so it is not learnt; without such a token the
+            # line break itself may be the end of the turn.
+            said = full.rstrip()
+            return len(said) if said.endswith(self._specials) else len(full)
+        # Qwen3 renders the last turn unlike earlier ones, gpt-oss ends it with another token, Phi-3 adds one after it.
+        _, between = self._frame(messages, turn)
+        before_next, _ = self._frame(messages, turn + 1)
+        ends = [between.find(token) + len(token) for token in self._specials if token in between]
+        if not (ends and final.startswith(before_next) and before_next.endswith(between)):
             self._refuse_row(turn)
-        return before, after
+        return len(before_next) - len(between) + min(ends)
+
+    def _frame(self, messages: Sequence[Message], turn: int) -> tuple[str, str]:
+        """What the template puts before the words of `turn`, and after them up to the words of the next turn."""
+        probes = [replace(message, content=_PROBE) for message in messages[turn : turn + 2]]
+        parts = self._render([*messages[:turn], *probes]).split(_PROBE)
+        if len(parts) != len(probes) + 1:
+            self._refuse_row(turn)
+        return parts[0], parts[1]
 
     def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         turns = [{"role": message.role, "content": message.content} for message in messages]
@@ -140,7 +150,7 @@ class Encoder:
         except jinja2.TemplateSyntaxError as error:
             self._refuse(f"has a chat template that is not Jinja: line {error.lineno}: {error.message}")
         except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise RowError(f"the chat template refuses this conversation: {error}") from error
+            raise RowError(f"{self._name} refuses this conversation: {error}") from error
         assert isinstance(text, str), "one conversation renders to one text"
         return text
 
@@ -156,9 +166,14 @@ class Encoder:
 
     def _refuse_row(self, turn: int) -> NoReturn:
         raise RowError(
-            f"the chat template rewrites message {turn} so that the assistant's tokens cannot be told from the rest; "
-            "a template that renders each turn alike (data.chat_template) would do"
+            f"{self._name} rewrites message {turn} or leaves it out, so that the assistant's tokens cannot be "
+            "told from the rest; a template that renders each turn alike (data.chat_template) would do"
         )
+
+
+def load_encoder(tokenizer: str, chat_template: str | None) -> Encoder:
+    """The encoder of a `DataSpec`'s tokenizer and chat template; UserError as `load_tokenizer`."""
+    return Encoder(load_tokenizer(tokenizer, chat_template), chat_template)
 
 
 def _covers(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:

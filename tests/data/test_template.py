@@ -48,7 +48,17 @@ DEEPSEEK_R1 = (
     "{{ eos_token if m['role'] == 'assistant' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|Assistant|><think>\n' }}{% endif %}"
 )
+# The same, and the generation prompt holds the empty thought already.
+QWEN3_5 = QWEN3.replace("assistant\n' }}{% endif %}", "assistant\n<think>\n\n</think>\n\n' }}{% endif %}")
+# The last turn ends with another token than earlier ones.
+GPT_OSS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}"
+    "{{ '</s>' if loop.last and m['role'] == 'assistant' else '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 CHATML_WITHOUT_PROMPT = CHATML.split("{% if")[0]
+# A template for images and text sees no text unless it comes in parts.
+TEXT_IN_PARTS = CHATML.replace("m['content']", "('' if m['content'] is string else m['content'][0]['text'])")
 CHATML_CLOSED = CHATML.replace("{% endfor %}", "{% endfor %}{{ '' if add_generation_prompt else '</s>' }}")
 
 SYSTEM = Message(role="system", content="You are terse.")
@@ -75,11 +85,23 @@ def encode(tokenizer: PreTrainedTokenizerFast, *messages: Message) -> list[str]:
         (LLAMA3, ["Blue.<|eot_id|>", "Green, mostly.<|eot_id|>"]),
         (MISTRAL, [" Blue.</s>", " Green, mostly.</s>"]),
         (QWEN3, ["Blue.<|im_end|>", "<think>\n\n</think>\n\nGreen, mostly.<|im_end|>"]),
+        (QWEN3_5, ["Blue.<|im_end|>", "Green, mostly.<|im_end|>"]),
+        (GPT_OSS, ["Blue.<|im_end|>", "Green, mostly.</s>"]),
         (DEEPSEEK_R1, ["Blue.</s>", "Green, mostly.</s>"]),
         (CHATML_WITHOUT_PROMPT, ["Blue.<|im_end|>", "Green, mostly.<|im_end|>"]),
         (CHATML_CLOSED, ["Blue.<|im_end|>", "Green, mostly.<|im_end|>\n</s>"]),
     ],
-    ids=["chatml", "llama3", "mistral", "qwen3", "deepseek-r1", "no-generation-prompt", "closing-token"],
+    ids=[
+        "chatml",
+        "llama3",
+        "mistral",
+        "qwen3",
+        "qwen3.5",
+        "gpt-oss",
+        "deepseek-r1",
+        "no-generation-prompt",
+        "closing-token",
+    ],
 )
 @pytest.mark.parametrize("system", [(), (SYSTEM,)], ids=["", "system"])
 def test_exactly_what_the_assistant_says_is_learnt(
@@ -190,16 +212,25 @@ def test_the_first_token_is_never_trained(make_tokenizer: MakeTokenizer) -> None
     ("template", "reason"),
     [
         ("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "no token|rewrites message 1"),
+        (TEXT_IN_PARTS, "rewrites message 1 or leaves it out"),
         ("{{ raise_exception('only on Sundays') }}", "only on Sundays"),
         ("{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}", "rewrites message 1"),
-        ("{{ messages[7]['content'] }}", "refuses this conversation"),
+        ("{{ messages | length }}" + CHATML, "rewrites message 1"),
+        ("{{ messages[7]['content'] }}", "the chat template of '.*' refuses this conversation"),
     ],
 )
-def test_a_template_that_hides_the_assistant_is_an_error_and_no_silent_zero(
+def test_a_template_under_which_the_mask_would_be_a_guess_is_an_error(
     make_tokenizer: MakeTokenizer, template: str, reason: str
 ) -> None:
     with pytest.raises(RowError, match=reason):
         Encoder(make_tokenizer(template)).encode(TWO_TURNS)
+
+
+def test_a_row_without_a_trained_token_is_an_error_that_names_the_template(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    conversation = Conversation(messages=(ASK, Message(role="assistant", content="")))
+    with pytest.raises(RowError, match=r"no token of this row would be trained: my\.jinja"):
+        Encoder(tokenizer, "my.jinja").encode(conversation)
 
 
 def test_messages_without_a_template_name_the_key_to_set(make_tokenizer: MakeTokenizer) -> None:
