@@ -21,12 +21,16 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from launcher.config import store
 from launcher.config.schema import Config
 from launcher.config.search import SearchPath
 from launcher.decode import BROKEN, read
 from launcher.errors import Problem, closest_first
+
+REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+"""What composing raises when a person made a mistake, in a file or on the command line (ValueError: `zero=3`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +48,7 @@ def compose(recipe: str, overrides: Sequence[str], search: SearchPath) -> Compos
     search.require_recipe(recipe)
     try:
         values = _compose(recipe, overrides, search, typed=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         return _explain(recipe, overrides, search, error)
     return decode_config(values)
 
@@ -68,6 +72,8 @@ def parse(text: str) -> Override | Problem:
             valid="key=value, group=choice, ~key, +key=value",
             remedy="write key=value, with quotes around a value that holds spaces or commas",
         )
+    if not override.key_or_group:
+        return Problem(where=text, message="there is no key before the =", valid="key=value")
     if override.is_sweep_override():
         return Problem(where=text, message="this is a sweep over several values", remedy="give one value")
     return override
@@ -124,7 +130,7 @@ def _explain(recipe: str, overrides: Sequence[str], search: SearchPath, error: E
             usable.append("++" + text.lstrip("+"))
     try:
         composed = decode_config(_compose(recipe, usable, search, typed=False))
-    except (HydraException, OmegaConfBaseException) as untyped_error:
+    except REFUSALS as untyped_error:
         return Composed(config=None, problems=[*problems, _in_files(recipe, untyped_error)])
     problems += composed.problems
     if not problems:
@@ -144,6 +150,8 @@ def _without_broken(recipe: str, usable: list[str], composed: Composed, search: 
 def _no_such_choice(override: Override, search: SearchPath) -> Problem:
     value = str(override.value())
     choices = closest_first(value, search.choices(override.key_or_group), limit=20)
+    # `zero=3` is nearer to zero3 than spelling says.
+    choices = sorted(choices, key=lambda choice: value not in choice)
     return Problem(
         where=override.key_or_group,
         message=f"{value!r} is not a choice of this group",

@@ -12,15 +12,21 @@ import typing
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from launcher.config.schema import Config
+from launcher.config.search import shipped
 
 SCHEMA = "schema"
 """Name under which conf/launcher.yaml asks for the schema."""
 
 
 def register(*, typed: bool = True) -> None:
-    """Put the schema into Hydra's store; untyped, everything composes and nothing is checked."""
+    """Put the schema into Hydra's store; untyped, everything composes and nothing is checked.
+
+    Also makes `${shipped:NAME}` in a recipe mean the file NAME beside the shipped recipes, wherever those are.
+    """
+    OmegaConf.register_new_resolver("shipped", lambda name: str(shipped("recipes") / name), replace=True)
     ConfigStore.instance().store(SCHEMA, unfrozen(Config) if typed else {})
 
 
