@@ -14,12 +14,15 @@ from launcher.runplan import Fingerprint, plain
 
 LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint")
 """Config groups that change where and how a run is carried out, not what comes of it."""
+PREPARATION = ("cache_dir", "workers")
+"""Keys of `data` that change how tokens are made and where they are kept, not which."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 def fingerprint(config: Config, train_data: DataSpec) -> Fingerprint:
     """What a resume compares."""
     decisive = {key: value for key, value in plain(config).items() if key not in LAUNCH_SETTINGS}
+    decisive["data"] = {key: value for key, value in decisive["data"].items() if key not in PREPARATION}
     return Fingerprint(
         config=_digest(json.dumps(decisive, sort_keys=True)),
         code=code_digest(Path(launcher.__file__).resolve().parent),

@@ -5,7 +5,9 @@ Owns what is told and when. How it looks is the business of a Screen (`runs.scre
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,9 +49,11 @@ class _Watch:
         self._ask = ask
         self._events = NewRecords(run.events)
         self._metrics = NewRecords(run.metrics)
+        self._waiting: deque[dict[str, Any]] = deque()
         self._seen_attempts, self._skip = _before_this_submission(run)
         self._phase = ""
         self._training = False
+        self._attempt = 0
 
     def watch(self) -> Status:
         pause, next_ask = FIRST_ASK_S, 0.0
@@ -83,40 +87,64 @@ class _Watch:
 
     def _show_new(self) -> bool:
         """Show every new record; whether an attempt ended among them."""
+        # A step seen before its event was read must wait for it; one written since is shown the next time.
+        self._waiting += self._metrics.read()
+        settled = len(self._waiting)
         events = self._events.read()
+        self._waiting += self._metrics.read()
         ended = False
         for event in events[self._skip :]:
-            # Whatever an event follows was written before it: the last steps are shown before the end.
-            if event["event"] != Event.training_started.value:
-                self._show_metrics()
+            settled -= self._show_steps(_comes_after(event))
             self._tell(event)
             ended = ended or event["event"] == Event.attempt_ended.value
         self._skip = max(0, self._skip - len(events))
-        self._show_metrics()
+        for _ in range(settled):
+            self._show(self._waiting.popleft())
         return ended
 
-    def _show_metrics(self) -> None:
-        for record in self._metrics.read():
-            if record["attempt"] <= self._seen_attempts:
-                continue
-            if is_step(record):
-                self._screen.step(record)
-            else:
-                self._screen.evaluation(record)
+    def _show_steps(self, last: tuple[float, float]) -> int:
+        """Show waiting records up to (attempt, step) `last`; how many."""
+        shown = 0
+        while self._waiting and (self._waiting[0]["attempt"], self._waiting[0]["step"]) <= last:
+            self._show(self._waiting.popleft())
+            shown += 1
+        return shown
+
+    def _show(self, record: dict[str, Any]) -> None:
+        if record["attempt"] <= self._seen_attempts:
+            return
+        if is_step(record):
+            self._screen.step(record)
+        else:
+            self._screen.evaluation(record)
 
     def _tell(self, event: dict[str, Any]) -> None:
-        if event["event"] == Event.training_started.value:
+        if event["event"] == Event.attempt_started.value:
+            self._attempt = int(event["attempt"])
+        elif event["event"] == Event.training_started.value:
             self._training = True
             self._screen.begin(int(event["step"]), int(event["total_steps"]))
         elif event["event"] == Event.attempt_ended.value:
             self._training = False
-        self._screen.say(words(event))
+        # Whoever follows has just submitted, or sees in which state the run is.
+        if event["event"] != Event.submitted.value:
+            self._screen.say(words(event))
 
     def _tell_phase(self, found: Status) -> None:
-        phase = "" if self._training else " ".join(_phase(self._run, found))
+        phase = "" if self._training else " ".join(_phase(self._run, self._attempt, found))
         if phase and phase != self._phase:
             self._screen.say(phase)
         self._phase = phase
+
+
+def _comes_after(event: dict[str, Any]) -> tuple[float, float]:
+    """The last (attempt, step) whose record belongs before the event."""
+    attempt = int(event["attempt"])
+    if event["event"] == Event.attempt_ended.value:
+        return attempt, math.inf
+    if event["event"] == Event.checkpoint.value:
+        return attempt, int(event["step"])
+    return attempt, -1
 
 
 def _before_this_submission(run: RunDir) -> tuple[int, int]:
@@ -127,16 +155,15 @@ def _before_this_submission(run: RunDir) -> tuple[int, int]:
     return max((int(event["attempt"]) for event in events[:first]), default=0), first
 
 
-def _phase(run: RunDir, found: Status) -> Iterator[str]:
-    """What a run does that is not training."""
+def _phase(run: RunDir, attempt: int, found: Status) -> Iterator[str]:
+    """What a run does that is not training; `attempt` is the one of this submission, 0 before it has begun."""
     if found.state is not State.RUNNING:
         yield f"{found.state.value.lower()} (job {found.job_id})"
-    elif found.attempts and run.attempt(found.attempts).rank_log(0).is_file():
-        yield "ranks started: loading the model"
-    elif found.attempts and run.attempt(found.attempts).root.is_dir():
-        yield "preparing data"
-    else:
+    elif attempt == 0:
         yield "starting"
+    else:
+        ready = run.attempt(attempt).rank_log(0).is_file()
+        yield "ranks started: loading the model" if ready else "preparing data"
     if found.reason is not None and found.reason != "starting":
         yield f"– {found.reason}"
 

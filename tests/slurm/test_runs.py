@@ -86,7 +86,9 @@ def test_what_is_edited_while_a_job_waits_never_reaches_it(slurm_bench: Bench, t
         shutil.copytree(Path(launcher.__file__).parent.parent / folder, package / folder)
     mine = Bench(root=package, environment={**slurm_bench.environment, "LAUNCHER_RUNS_ROOT": "runs"})
     recipe, group = package / "recipes" / "mine.yaml", package / "conf" / "optim" / "mine.yaml"
-    recipe.write_text("defaults: [demo, _self_, {override /optim: mine}]\ntrain: {max_steps: 5}\noptim: {lr: 0.00125}\n")
+    recipe.write_text(
+        "defaults: [demo, _self_, {override /optim: mine}]\ntrain: {max_steps: 5}\noptim: {lr: 0.00125}\n"
+    )
     group.write_text("defaults: [adamw]\neps: 1.0e-6\n")
     # The whole cluster, held by somebody else.
     blocker = slurm(

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.config.compose import compose, decode_config
+from launcher.config.search import search_path
+from launcher.config.validate import source_entries, validate
+from launcher.data.source import Format
+from launcher.errors import Problem
+from launcher.runplan import plain
+
+
+@cache
+def demo_values() -> dict[str, Any]:
+    values: dict[str, Any] = plain(compose("demo", [], search_path(None, Path("/nowhere"))).config)
+    return values
+
+
+def faults(**changes: Any) -> list[Problem]:
+    """What is wrong with the demo's config once `group__key=value` are set."""
+    values = copy.deepcopy(demo_values())
+    for name, value in changes.items():
+        group, _, key = name.partition("__")
+        values[group][key] = value
+    composed = decode_config(values)
+    assert composed.problems == []
+    assert composed.config is not None
+    return validate(composed.config)
+
+
+def test_the_demo_has_no_fault() -> None:
+    assert faults() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"train__max_steps": None}, "train.max_steps, train.epochs"),
+        ({"train__epochs": 1}, "train.max_steps, train.epochs"),
+        ({"train__max_steps": 0}, "train.max_steps"),
+        ({"train__stop_at": 61}, "train.stop_at"),
+        ({"train__global_batch_size": -8}, "train.global_batch_size"),
+        ({"train__micro_batch_size": "some"}, "train.micro_batch_size"),
+        ({"train__micro_batch_size": True}, "train.micro_batch_size"),
+        ({"train__seed": -1}, "train.seed"),
+        ({"optim__name": "sgd"}, "optim.name"),
+        ({"optim__lr": 0}, "optim.lr"),
+        ({"optim__betas": [0.9]}, "optim.betas"),
+        ({"optim__betas": [0.9, 1.0]}, "optim.betas"),
+        ({"schedule__warmup_ratio": 1.5}, "schedule.warmup_ratio"),
+        ({"zero__stage": 4}, "zero.stage"),
+        ({"zero__stage": 2, "zero__offload_param": True}, "zero.offload_param"),
+        ({"zero__stage": 0, "zero__offload_optimizer": True}, "zero.offload_optimizer"),
+        ({"data__seq_len": 0}, "data.seq_len"),
+        ({"data__train": []}, "data.train"),
+        ({"data__train": 7}, "data.train"),
+        ({"objective__name": "sftt"}, "objective.name"),
+        ({"model__revision": "main"}, "model.revision"),
+        ({"cluster__nodes": 2}, "cluster.nodes"),
+        ({"cluster__signal_lead_s": 1800}, "cluster.signal_lead_s"),
+        ({"cluster__partition": "a\nb"}, "cluster.partition"),
+        ({"cluster__environment": {"A-B": "x"}}, "cluster.environment.A-B"),
+        ({"cluster__environment": {"WANDB_API_KEY": "x"}}, "cluster.environment.WANDB_API_KEY"),
+    ],
+)
+def test_a_rule_that_is_broken_names_its_key(changes: dict[str, Any], where: str) -> None:
+    assert [problem.where for problem in faults(**changes)] == [where]
+
+
+def test_all_broken_rules_are_named_at_once() -> None:
+    found = faults(zero__stage=9, optim__lr=-1, train__seed=-1, data__seq_len=0)
+    assert len(found) == 4
+
+
+def test_data_is_a_path_a_list_or_entries() -> None:
+    problems: list[Problem] = []
+    plain = {"format": None, "limit": None}
+    assert source_entries("a", "data.train", problems) == [{"path": "a", **plain}]
+    assert source_entries(["a", "b"], "data.train", problems) == [{"path": "a", **plain}, {"path": "b", **plain}]
+    entry = {"path": "a", "format": "alpaca", "limit": 3}
+    assert source_entries([entry], "data.train", problems) == [{"path": "a", "format": Format.alpaca, "limit": 3}]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "where"),
+    [
+        ({"limit": 3}, "data.train.path"),
+        ({"path": "a", "fromat": "alpaca"}, "data.train.fromat"),
+        ({"path": "a", "format": "alpca"}, "data.train.format"),
+        ({"path": "a", "limit": 0}, "data.train.limit"),
+        ("", "data.train"),
+    ],
+)
+def test_a_wrong_data_entry_is_named(entry: object, where: str) -> None:
+    problems: list[Problem] = []
+    assert source_entries([entry], "data.train", problems) == []
+    assert [problem.where for problem in problems] == [where]
+
+
+def test_the_entry_at_fault_is_numbered_among_several() -> None:
+    problems: list[Problem] = []
+    source_entries(["a", 7], "data.train", problems)
+    assert [problem.where for problem in problems] == ["data.train[1]"]

@@ -1,0 +1,66 @@
+"""Fixtures that several folders share: a model directory, rows, a folder to work in, golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import FakeSlurm, write_rows, write_tiny_model
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what is seen to tests/golden/")
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory without weights."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that commands are typed in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("LAUNCHER_RUNS_ROOT", raising=False)
+    return folder
+
+
+@pytest.fixture
+def demo(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in where the recipe `demo` can be planned; returns where its data is."""
+    data = tmp_path / "demo"
+    write_tiny_model(data / "model")
+    write_rows(data / "train.jsonl", 8)
+    write_rows(data / "held_out.jsonl", 2)
+    monkeypatch.setenv("LAUNCHER_DEMO_DATA", str(data))
+    return data
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """Slurm's commands, answering as they are told."""
+    fake = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{fake.bin}:/usr/bin:/bin")
+    return fake
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with tests/golden/NAME, or write it there with --update-golden."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.is_file(), f"{path} is missing: run pytest with --update-golden, and read what it wrote"
+        assert text == path.read_text(), f"{name} has changed; if it should, run pytest with --update-golden"
+
+    return check

@@ -1,0 +1,189 @@
+"""Stand-ins: a model directory without weights, Slurm's commands, run directories as a run would leave them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from launcher.cluster.protocol import Job, QueueState
+from launcher.errors import ClusterError, Problem
+from launcher.publish import append_record, publish_json
+from launcher.rundir import RunDir
+from launcher.runs.events import Event, record
+from launcher.runs.job import write_job
+from launcher.runs.outcome import Ending, Outcome
+
+LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+    "tie_word_embeddings": False,
+}
+
+
+def write_tiny_model(folder: Path) -> Path:
+    """config.json and tokenizer.json, written by hand: no torch, no transformers."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    vocabulary = {"<unk>": 0, "a": 1}
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    return folder
+
+
+def write_rows(path: Path, count: int) -> Path:
+    """`count` rows of messages."""
+    rows = (
+        {"messages": [{"role": "user", "content": f"ask {index}"}, {"role": "assistant", "content": "answer"}]}
+        for index in range(count)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+class FakeSlurm:
+    """sbatch, squeue, scancel and srun as shell scripts: they note their arguments and answer as files say."""
+
+    def __init__(self, root: Path) -> None:
+        self.bin = root / "bin"
+        self.bin.mkdir(parents=True)
+        self._calls = root / "calls"
+        self._state = root / "state"
+        self._refusal = root / "refusal"
+        note = f'echo "$(basename "$0") $*" >> {self._calls}'
+        refuse = f"[ -f {self._refusal} ] && {{ cat {self._refusal} >&2; exit 1; }}; {note}"
+        gone = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
+        self._write("sbatch", f"{refuse}; echo PENDING > {self._state}; echo 'Submitted batch job 42'")
+        self._write("squeue", f"{refuse}; [ -f {self._state} ] && cat {self._state} || {{ {gone}; }}")
+        self._write("scancel", refuse)
+        self._write("srun", "exit 1")
+
+    def _write(self, name: str, body: str) -> None:
+        script = self.bin / name
+        script.write_text(f"#!/bin/bash\n{body}\n")
+        script.chmod(0o755)
+
+    def state(self, word: str | None) -> None:
+        """What squeue answers; None: it does not know the job."""
+        if word is None:
+            self._state.unlink(missing_ok=True)
+        else:
+            self._state.write_text(word + "\n")
+
+    def refuse(self, words: str) -> None:
+        """From now on every command fails with these words."""
+        self._refusal.write_text(words + "\n")
+
+    def calls(self, command: str) -> list[str]:
+        """Arguments of each call of a command."""
+        lines = self._calls.read_text().splitlines() if self._calls.exists() else []
+        return [line.removeprefix(f"{command} ") for line in lines if line.startswith(f"{command} ")]
+
+
+class FakeQueue:
+    """An Executor whose queue answers from a list, the last answer for ever; counts how often it was asked."""
+
+    def __init__(self, *answers: QueueState | None) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+        self.stopped: list[str] = []
+
+    def state(self, job: Job) -> QueueState:
+        """The next answer; None is an unreachable cluster."""
+        self.asked += 1
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if answer is None:
+            raise ClusterError(Problem(where="Slurm", message="squeue cannot reach the controller"))
+        return answer
+
+    def submit(self, plan: object, folder: Path) -> str:
+        """Never called here."""
+        raise AssertionError
+
+    def stop(self, job: Job) -> None:
+        """Note it."""
+        self.stopped.append(job.job_id)
+
+
+class MadeRun:
+    """A run directory, written step by step as the real writers would."""
+
+    def __init__(self, root: Path, name: str = "demo-1", *, kind: str = "slurm", submitted: bool = True) -> None:
+        self.run = RunDir(root / name)
+        for folder in (self.run.submissions, self.run.attempts, self.run.checkpoints):
+            folder.mkdir(parents=True)
+        self.run.plan.write_text("{}")
+        self.kind = kind
+        self.submissions = 0
+        self.started = time.time() - 100
+        if submitted:
+            self.submit()
+
+    def submit(self) -> None:
+        """One more submission, as job 42, 43, …"""
+        self.submissions += 1
+        (self.run.submissions / f"{self.submissions:04d}").mkdir()
+        job = Job(kind=self.kind, job_id=self.job_id, host="here", submission=self.submissions)
+        write_job(self.run, job)
+        record(self.run, Event.submitted, 0, job_id=self.job_id, kind=self.kind, submission=self.submissions)
+
+    @property
+    def job_id(self) -> str:
+        """Of the newest submission."""
+        return str(41 + self.submissions)
+
+    def begin(self, step: int | None = None, total: int = 10) -> int:
+        """A new attempt; with `step`, training has begun after it. Returns its number."""
+        number = len(self.run.attempt_numbers()) + 1
+        folder = self.run.attempt(number)
+        folder.root.mkdir()
+        start = {"attempt": number, "job_id": self.job_id, "restarts": 0, "host": "n1", "time": self.started}
+        publish_json(folder.start, {**start, "submission": self.submissions})
+        record(self.run, Event.attempt_started, number, job_id=self.job_id, restarts=0, host="n1")
+        if step is not None:
+            record(self.run, Event.training_started, number, step=step, total_steps=total, world_size=2)
+        return number
+
+    def steps(self, steps: Iterable[int], step_time_s: float = 1.0) -> None:
+        """Training records of the current attempt."""
+        attempt = len(self.run.attempt_numbers())
+        for step in steps:
+            values = {"lr": 0.1, "grad_norm": 1.0, "tokens": 10 * step, "tokens_per_s": 10.0, "mfu": None}
+            append_record(
+                self.run.metrics,
+                {"step": step, "loss": 5 - step / 10, **values, "step_time_s": step_time_s, "attempt": attempt},
+            )
+
+    def evaluation(self, step: int, loss: float = 3.0) -> None:
+        """An evaluation record of the current attempt."""
+        attempt = len(self.run.attempt_numbers())
+        append_record(self.run.metrics, {"step": step, "eval_loss": loss, "eval_tokens": 7, "attempt": attempt})
+
+    def checkpoint(self, step: int) -> None:
+        """A committed checkpoint."""
+        folder = self.run.checkpoints / f"step-{step:08d}"
+        folder.mkdir()
+        (folder / "manifest.json").write_text("{}")
+        record(self.run, Event.checkpoint, len(self.run.attempt_numbers()), step=step)
+
+    def end(self, state: Ending, reason: str = "so it was", step: int | None = None) -> None:
+        """The current attempt's outcome."""
+        number = len(self.run.attempt_numbers())
+        Outcome(
+            attempt=number,
+            job_id=self.job_id,
+            state=state,
+            reason=reason,
+            exit_code=0,
+            step=step,
+            ended=self.started + 40,
+        ).write(self.run.attempt(number))
+        record(self.run, Event.attempt_ended, number, state=state.value, reason=reason, exit_code=0, step=step)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import io
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from launcher.cluster.protocol import Job, QueueState
+from launcher.runs import follow as follow_module
+from launcher.runs.follow import follow
+from launcher.runs.outcome import Ending
+from launcher.runs.screen import Bar, Lines
+from launcher.runs.status import State
+from tests.fakes import FakeQueue, MadeRun
+
+PENDING, RUNNING, GONE = QueueState.pending, QueueState.running, QueueState.gone
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(follow_module, "FIRST_ASK_S", 0.02)
+    monkeypatch.setattr(follow_module, "LONGEST_ASK_S", 0.02)
+
+
+def finished(tmp_path: Path) -> MadeRun:
+    made = MadeRun(tmp_path)
+    made.begin(step=0, total=3)
+    made.evaluation(0, loss=4.0)
+    made.steps([1, 2, 3])
+    made.evaluation(3, loss=2.5)
+    made.checkpoint(3)
+    made.end(Ending.completed, "all steps done", step=3)
+    return made
+
+
+def test_plain_lines_tell_events_evaluations_and_the_last_step_in_order(tmp_path: Path) -> None:
+    made, out = finished(tmp_path), io.StringIO()
+    assert follow(made.run, Lines(out), FakeQueue(GONE).state).state is State.COMPLETED
+    lines = [line.split("  loss")[0] for line in out.getvalue().splitlines()]
+    assert lines == [
+        "attempt 1 started on n1",
+        "training from step 0 of 3 on 2 ranks",
+        "step 0  held-out loss 4.0000 over 7 tokens",
+        "step 3/3",
+        "step 3  held-out loss 2.5000 over 7 tokens",
+        "checkpoint at step 3",
+        "attempt 1 completed: all steps done",
+    ]
+
+
+def test_a_bar_ends_at_the_last_step_and_keeps_the_losses_in_sight(tmp_path: Path) -> None:
+    made, out = finished(tmp_path), io.StringIO()
+    follow(made.run, Bar(out), FakeQueue(GONE).state)
+    last = out.getvalue().split("\r")[-1]
+    assert "3/3" in last
+    assert "eval=2.5000" in last
+    assert "loss=4.7000" in last
+
+
+def test_what_is_written_while_one_watches_is_shown(tmp_path: Path) -> None:
+    made, out = MadeRun(tmp_path), io.StringIO()
+    queue = FakeQueue(PENDING, PENDING, RUNNING)
+
+    def run() -> None:
+        time.sleep(0.1)
+        made.begin(step=0, total=2)
+        made.steps([1, 2])
+        time.sleep(0.05)
+        made.evaluation(2)
+        made.end(Ending.completed, "all steps done")
+
+    writer = threading.Thread(target=run)
+    writer.start()
+    found = follow(made.run, Lines(out), queue.state)
+    writer.join()
+    assert found.state is State.COMPLETED
+    text = out.getvalue()
+    assert text.startswith("queued (job 42)")
+    assert text.index("step 2  held-out") < text.index("attempt 1 completed")
+
+
+def test_a_run_that_fails_before_training_is_seen_to_fail(tmp_path: Path) -> None:
+    made, out = MadeRun(tmp_path), io.StringIO()
+    made.begin()
+    made.end(Ending.failed, "no chat template")
+    assert follow(made.run, Lines(out), FakeQueue(GONE).state).state is State.FAILED
+    assert "attempt 1 failed: no chat template" in out.getvalue()
+
+
+def test_a_failed_attempt_whose_job_comes_back_is_followed_further(tmp_path: Path) -> None:
+    made, out = MadeRun(tmp_path), io.StringIO()
+    made.begin(step=0)
+    made.end(Ending.failed, "a node died")
+    asked = 0
+
+    def ask(job: Job) -> QueueState:
+        nonlocal asked
+        asked += 1
+        if asked == 6:
+            made.begin(step=0)
+            made.end(Ending.completed, "all steps done")
+        return RUNNING if asked < 4 else PENDING
+
+    assert follow(made.run, Lines(out), ask).state is State.COMPLETED
+
+
+def test_a_resumed_run_is_followed_from_its_resume(tmp_path: Path) -> None:
+    made, out = finished(tmp_path), io.StringIO()
+    made.submit()
+    made.begin(step=3, total=4)
+    made.steps([4])
+    made.end(Ending.completed, "all steps done")
+    follow(made.run, Lines(out), FakeQueue(GONE).state)
+    assert "attempt 1" not in out.getvalue()
+    assert "step 3  held-out" not in out.getvalue()
+    assert "step 4/4" in out.getvalue()
+
+
+def test_going_away_leaves_the_run_alone_and_says_so(tmp_path: Path) -> None:
+    made, out = MadeRun(tmp_path), io.StringIO()
+
+    def ask(job: Job) -> QueueState:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(made.run, Lines(out), ask)
+    assert "the run goes on" in out.getvalue()
+
+
+def test_a_loss_that_is_no_number_is_shown_as_such(tmp_path: Path) -> None:
+    out = io.StringIO()
+    lines = Lines(out)
+    lines.step({"step": 1, "loss": None, "tokens_per_s": 5.0, "step_time_s": 1.0})
+    lines.close()
+    assert "loss nan" in out.getvalue()
+
+
+def test_the_queue_is_asked_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "FIRST_ASK_S", 10.0)
+    monkeypatch.setattr(follow_module, "LONGEST_ASK_S", 10.0)
+    made, queue = MadeRun(tmp_path), FakeQueue(RUNNING)
+
+    def end() -> None:
+        time.sleep(0.2)
+        made.begin(step=0)
+        made.steps([1])
+        made.end(Ending.completed, "all steps done")
+
+    writer = threading.Thread(target=end)
+    writer.start()
+    follow(made.run, Lines(io.StringIO()), queue.state)
+    writer.join()
+    assert queue.asked == 1
+
+
+def test_a_resumed_run_that_has_not_begun_again_is_not_taken_for_its_last_attempt(tmp_path: Path) -> None:
+    made, out = finished(tmp_path), io.StringIO()
+    made.run.attempt(1).rank_log(0).write_text("")
+    made.submit()
+    asked = 0
+
+    def ask(job: Job) -> QueueState:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            made.begin()
+        if asked == 4:
+            made.end(Ending.failed, "no")
+            return GONE
+        return RUNNING if asked < 4 else GONE
+
+    follow(made.run, Lines(out), ask)
+    phases = ["starting", "attempt 2 started on n1", "preparing data", "attempt 2 failed: no"]
+    assert out.getvalue().splitlines() == phases
