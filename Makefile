@@ -26,6 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	@echo '==> compiling the communication op that DeepSpeed uses on CPUs (once, up to a minute)'
 	DS_ACCELERATOR=cpu PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m launcher.node.warm_up
+	@echo '==> the demo'"'"'s data, from the documentation of Python itself'
+	$(BIN)/python recipes/demo_data.py demo_data
 	@touch $@
 
 $(READY_DEV): $(READY)

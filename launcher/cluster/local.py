@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launcher.cluster.protocol import Job, QueueState
 from launcher.errors import ClusterError, Problem
+from launcher.process_id import process_id
 from launcher.runplan import RunPlan
 
 
@@ -32,7 +33,7 @@ class LocalExecutor:
                 stderr=log,
                 start_new_session=True,
             )
-        return f"{process.pid}.{_start_ticks(process.pid)}"
+        return process_id(process.pid) or f"{process.pid}.ended"
 
     def state(self, job: Job) -> QueueState:
         """Running, or gone; only the machine that started the job can tell."""
@@ -44,19 +45,10 @@ class LocalExecutor:
                     remedy=f"ask on {job.host}",
                 )
             )
-        pid, _, start = job.job_id.partition(".")
-        return QueueState.running if _start_ticks(int(pid)) == start else QueueState.gone
+        pid = int(job.job_id.partition(".")[0])
+        return QueueState.running if process_id(pid) == job.job_id else QueueState.gone
 
     def stop(self, job: Job) -> None:
         """SIGTERM to the job, which passes it to its ranks."""
         if self.state(job) is QueueState.running:
             os.kill(int(job.job_id.partition(".")[0]), signal.SIGTERM)
-
-
-def _start_ticks(pid: int) -> str:
-    """Field 22 of /proc/PID/stat; empty when there is no such process, or a zombie of it."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return "" if fields[0] == "Z" else fields[19]

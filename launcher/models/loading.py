@@ -12,7 +12,7 @@ from transformers.integrations import HfDeepSpeedConfig
 from launcher.config.schema import Dtype, Init, ModelConfig
 from launcher.errors import Problem, UserError
 from launcher.models.dtypes import TORCH_DTYPES
-from launcher.train.randomness import derive
+from launcher.seeds import derive
 
 
 def build_model(

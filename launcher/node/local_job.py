@@ -17,6 +17,7 @@ from launcher.node.epilogue import epilogue
 from launcher.node.logs import redirect_output
 from launcher.node.prologue import begin_attempt, prologue
 from launcher.node.ranks import local_variables
+from launcher.process_id import process_id
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 
@@ -71,7 +72,8 @@ def main(run_dir: str) -> None:
     run = RunDir(Path(run_dir))
     job = LocalJob()
     signal.signal(signal.SIGTERM, job.handle)
-    job_id = str(os.getpid())
+    job_id = process_id(os.getpid())
+    assert job_id is not None
     attempt = begin_attempt(run, job_id, restarts=0)
     redirect_output(run.attempt(attempt).launch_log)
     variables = prologue(run, attempt, job_id)

@@ -48,7 +48,7 @@ def prologue(run: RunDir, attempt: int, job_id: str) -> dict[str, str]:
     try:
         plan = RunPlan.load(run.plan)
         variables = {"LAUNCHER_ATTEMPT": str(attempt), **_data(plan)}
-        address, number = master_address(), int("".join(filter(str.isdigit, job_id)) or 0)
+        address, number = master_address(), int(job_id.partition(".")[0])
         return {**variables, "MASTER_ADDR": address, "MASTER_PORT": str(master_port(number))}
     except Exception as error:
         message = str(error) if isinstance(error, LauncherError) else traceback.format_exc()

@@ -20,9 +20,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan, plain
 from launcher.runs.freeze import write_plan
 from launcher.runs.launch import Launched, submit
-from launcher.runs.status import State, status
-
-ACTIVE = (State.QUEUED, State.RUNNING, State.REQUEUED)
+from launcher.runs.status import ACTIVE, status
 
 
 def resume(

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 
 import numpy as np
 import torch
 
-
-def derive(*parts: int | str) -> int:
-    """A seed of 63 bits from its parts; any two lists of parts give unrelated ones."""
-    text = "\0".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+from launcher.seeds import derive
 
 
 def reseed(*parts: int | str) -> None:
