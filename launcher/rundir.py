@@ -77,6 +77,11 @@ class RunDir:
         return self.root / "wandb"
 
     @property
+    def wandb_position(self) -> Path:
+        """How much of the metrics W&B has been given."""
+        return self.wandb / "position.json"
+
+    @property
     def job(self) -> Path:
         """The job that carries, or last carried, the run."""
         return self.submissions / "job.json"

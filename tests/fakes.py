@@ -36,6 +36,7 @@ def write_tiny_model(folder: Path) -> Path:
     vocabulary = {"<unk>": 0, "a": 1}
     model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
     (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     return folder
 
 

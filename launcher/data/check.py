@@ -6,6 +6,7 @@ heavy.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from launcher.data.jsonl import Fault, line_problem, other_kind, parse_line, rea
 from launcher.data.source import Source
 from launcher.errors import Problem, closest_first
 
-HEAD_BYTES = 16 << 20
+HEAD_BYTES = 4 << 20
 _MOST_PROBLEMS = 5
 
 
@@ -42,6 +43,34 @@ def check_head(source: Source, key: str, max_bytes: int = HEAD_BYTES) -> list[Pr
             if len(found) == _MOST_PROBLEMS:
                 break
     return found
+
+
+def check_template(source: Source, tokenizer: Path, key: str) -> list[Problem]:
+    """The problem of rows of messages for a tokenizer folder that has no chat template; none for a readable other."""
+    if _has_template(tokenizer):
+        return []
+    try:
+        for _, line in _head(Path(source.path), 1, HEAD_BYTES):
+            if to_conversation(parse_line(line), source.format).plain is None:
+                remedy = "name a Jinja file, such as recipes/chat_templates/plain.jinja of this project"
+                message = (
+                    f"the rows of {source.path} are messages, and the tokenizer in {tokenizer} has no chat template"
+                )
+                return [Problem(where=key, message=message, remedy=remedy)]
+    except (OSError, RowError):
+        # Told by check_head.
+        pass
+    return []
+
+
+def _has_template(tokenizer: Path) -> bool:
+    if (tokenizer / "chat_template.jinja").is_file() or (tokenizer / "additional_chat_templates").is_dir():
+        return True
+    try:
+        document = json.loads((tokenizer / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(document, dict) and bool(document.get("chat_template"))
 
 
 def check_file(path: Path, key: str) -> list[Problem]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from launcher.config.schema import Config, Init
 from launcher.config.validate import source_entries
-from launcher.data.check import check_head
+from launcher.data.check import check_head, check_template
 from launcher.data.source import DataSpec, Format, Source
 from launcher.errors import Problem
 from launcher.models.shape import looks_local
@@ -75,6 +75,8 @@ def check_paths(config: Config) -> Iterator[Problem]:
         spec = data_spec(config, key)
         for source in spec.sources if spec is not None else ():
             yield from check_head(source, f"data.{key}")
+            if spec is not None and spec.chat_template is None and Path(spec.tokenizer).is_dir():
+                yield from check_template(source, Path(spec.tokenizer), "data.chat_template")
     template = config.data.chat_template
     if template is not None and not Path(template).is_file():
         yield Problem(where="data.chat_template", message=f"there is no file {template}")

@@ -24,6 +24,7 @@ def follow(run: RunDir, plan: RunPlan) -> None:
     """Send records until training is over and nothing is left."""
     wandb_run = _open(run, plan)
     position = _read_position(run)
+    _write_position(run, position)
     over = False
     while not over:
         # The records written before the pipe closed are still to be read, so look at the pipe first.
@@ -74,13 +75,17 @@ def _send(wandb_run: Any, run: RunDir, position: int) -> int:
     for line in whole.splitlines():
         wandb_run.log({key: value for key, value in json.loads(line).items() if value is not None})
     if whole:
-        publish_json(run.wandb / "position.json", {"bytes": position + len(whole)})
+        _write_position(run, position + len(whole))
     return position + len(whole)
+
+
+def _write_position(run: RunDir, position: int) -> None:
+    publish_json(run.wandb_position, {"bytes": position})
 
 
 def _read_position(run: RunDir) -> int:
     """How much of metrics.jsonl earlier attempts have sent."""
-    path = run.wandb / "position.json"
+    path = run.wandb_position
     return int(json.loads(path.read_text())["bytes"]) if path.is_file() else 0
 
 

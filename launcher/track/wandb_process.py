@@ -10,6 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 from launcher.config.schema import WandbMode
@@ -36,9 +37,17 @@ def wandb_process(plan: RunPlan, run: RunDir, ranks: Ranks) -> Iterator[None]:
             stderr=output,
         )
     assert follower.stdin is not None
+    started = time.time()
     try:
         yield
     finally:
         follower.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            follower.wait(FINISH_S)
+        # One that still waits for the server when training is over is not waited for.
+        if followed_since(run, started):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                follower.wait(FINISH_S)
+
+
+def followed_since(run: RunDir, started: float) -> bool:
+    """Whether a follower has got through to W&B, or opened its offline file, since `started`."""
+    return run.wandb_position.is_file() and run.wandb_position.stat().st_mtime >= started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.data.check import check_head
+from launcher.data.check import check_head, check_template
 from launcher.data.source import Source
 from launcher.errors import Problem
 
@@ -90,3 +91,24 @@ def test_only_the_head_is_read(write_rows: WriteRows) -> None:
     assert check(path, max_bytes=first + 3) == []  # a line cut by the limit is not judged
     assert check(path, limit=1) == []
     assert len(check(path, limit=2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "template", "told"), [({}, None, True), ({"chat_template": "x"}, None, False), ({}, "x", False)]
+)
+def test_messages_for_a_tokenizer_without_a_template_are_told(
+    tmp_path: Path, config: dict[str, str], template: str | None, told: bool
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    if template is not None:
+        (tmp_path / "chat_template.jinja").write_text(template)
+    found = check_template(Source(path=str(rows)), tmp_path, "data.chat_template")
+    assert [problem.where for problem in found] == (["data.chat_template"] if told else [])
+
+
+def test_prompts_and_completions_need_no_template(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "completion": "b"}\n')
+    assert check_template(Source(path=str(rows)), tmp_path, "data.chat_template") == []

@@ -1,0 +1,35 @@
+"""Who a process is, under Slurm and on one machine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from launcher.node.ranks import export_for_torch, local_variables, read_ranks
+
+SLURM = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_NUM_NODES": "2"}
+
+
+def test_ranks_come_from_slurms_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "3"}.items():
+        monkeypatch.setenv(name, value)
+    ranks = read_ranks()
+    assert (ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size) == (5, 8, 1, 4)
+    assert ranks.attempt == 3
+
+
+def test_a_local_job_inside_an_allocation_is_not_mistaken_for_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "1", **local_variables(1, 2)}.items():
+        monkeypatch.setenv(name, value)
+    ranks = read_ranks()
+    assert (ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size) == (1, 2, 1, 2)
+
+
+def test_torch_gets_the_variables_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "unset")
+    export_for_torch(read_ranks())
+    assert [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")] == list("5814")

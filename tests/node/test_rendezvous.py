@@ -1,0 +1,18 @@
+"""Jobs on one node find ports of their own."""
+
+from __future__ import annotations
+
+import socket
+
+from launcher.node.rendezvous import LOWEST_PORT, PORTS, master_port
+
+
+def test_the_job_decides_the_port_and_a_taken_one_is_passed_over() -> None:
+    port = master_port(123456)
+    assert LOWEST_PORT <= port < LOWEST_PORT + PORTS
+    with socket.socket() as taken:
+        taken.bind(("", port))
+        taken.listen()
+        other = master_port(123456)
+    assert other != port
+    assert master_port(123456) == port
