@@ -94,7 +94,7 @@ def main() -> None:
 
     next             . .venv/bin/activate
                      launcher status last
-                     launcher resume last train.max_steps=120 --follow
+                     launcher resume last train.max_steps=200 --follow
                      launcher plan sft_llama3_8b model.path=DIR data.train=my.jsonl data.eval=held_out.jsonl
 """)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shlex
 import shutil
 import subprocess
@@ -46,7 +48,9 @@ class SlurmExecutor:
         executor = submitit.SlurmExecutor(folder=folder)
         executor.update_parameters(**_all(plan))
         try:
-            return str(executor.submit(main, plan.run_dir).job_id)
+            # submitit echoes what sbatch says; it is told once, by us.
+            with contextlib.redirect_stderr(io.StringIO()):
+                return str(executor.submit(main, plan.run_dir).job_id)
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError) as error:
             raise _refused("sbatch", str(error)) from error
 

@@ -17,6 +17,7 @@ from launcher.errors import LauncherError
 from launcher.node.logs import redirect_output
 from launcher.node.ranks import Ranks, export_for_torch, node_name, read_ranks
 from launcher.node.stop import StopFlag
+from launcher.node.warm_up import own_extensions
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -32,6 +33,7 @@ def main(run_dir: str) -> None:
     stop = StopFlag()
     stop.install()
     export_for_torch(ranks)
+    own_extensions()
     try:
         from launcher.train.run import train
 

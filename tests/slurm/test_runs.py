@@ -26,7 +26,7 @@ def slurm(bench: Bench, *command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
-def wait(condition: Callable[[], bool], what: str, timeout_s: float = 90) -> None:
+def wait(condition: Callable[[], bool], what: str, timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():

@@ -65,7 +65,7 @@ def test_cancel_stops_with_a_checkpoint_at_that_step_and_resume_goes_on(bench: B
     assert losses(cancelled) == losses(straight)
 
 
-def wait_for_rank(run: Path, after_step: int, timeout_s: float = 60) -> int:
+def wait_for_rank(run: Path, after_step: int, timeout_s: float = 180) -> int:
     """Wait until the run has done so many steps; gives the pid of its last rank."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -87,7 +87,7 @@ def _command(folder: Path) -> str:
         return ""
 
 
-def wait_for_state(bench: Bench, state: str, timeout_s: float = 60) -> None:
+def wait_for_state(bench: Bench, state: str, timeout_s: float = 180) -> None:
     """Wait until the newest run is in `state`."""
     deadline = time.monotonic() + timeout_s
     seen = ""

@@ -1,0 +1,151 @@
+"""What the training loop costs on top of bare DeepSpeed: both in one run, in turn, on the same batches.
+
+    python benchmarks/loop_overhead.py [--ranks 2] [--steps 20] [--blocks 4] [k=v…]
+
+The bare side is forward, backward, step, with batches already in memory. The loop adds data from disk, seeding, the
+learning rate, agreeing on a stop, the metrics file. Prints the ratio of the mean step times; 1.00 is no cost.
+Needs the demo's data (`make setup`, or LAUNCHER_DEMO_DATA).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.data.prepare import prepare
+from launcher.node.ranks import export_for_torch, local_variables, read_ranks
+from launcher.node.rendezvous import master_port
+from launcher.node.stop import StopFlag
+from launcher.node.warm_up import own_extensions
+from launcher.plan.build import Request, plan_request
+from launcher.runplan import RunPlan
+
+
+def main() -> None:
+    """Plan, prepare, start the ranks and wait for them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20, help="steps per block")
+    parser.add_argument("--blocks", type=int, default=4, help="blocks of each kind")
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_args()
+    if "LAUNCHER_ATTEMPT" in os.environ:
+        measure(RunPlan.load(Path(os.environ["BENCHMARK_PLAN"])), options.steps, options.blocks)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = [f"cluster.gpus_per_node={options.ranks}", f"runs_root={folder}", *options.overrides]
+        plan = plan_request(Request(recipe="demo", overrides=overrides, config_dir=None, work_dir=Path.cwd()))
+        plan.write(Path(folder) / "plan.json")
+        environment = {
+            **os.environ,
+            "LAUNCHER_ATTEMPT": "1",
+            "BENCHMARK_PLAN": f"{folder}/plan.json",
+            "LAUNCHER_TRAIN_TOKENS": str(prepare(plan.train_data, Path(folder), workers=1)),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(master_port(os.getpid())),
+        }
+        ranks = [
+            subprocess.Popen([sys.executable, *sys.argv], env={**environment, **local_variables(rank, options.ranks)})
+            for rank in range(options.ranks)
+        ]
+        sys.exit(max(rank.wait() for rank in ranks))
+
+
+def measure(plan: RunPlan, steps: int, blocks: int) -> None:
+    """One rank: alternate blocks of the bare loop and of ours."""
+    ranks = read_ranks()
+    export_for_torch(ranks)
+    own_extensions()
+    from launcher.train.device import choose_device
+
+    device = choose_device(plan.config.cluster.accelerator, ranks)
+    import deepspeed
+    import torch.distributed as dist
+
+    from launcher.data.prefetch import prefetch
+    from launcher.data.tokens import TokenStore
+    from launcher.objectives.registry import load
+    from launcher.train.engine import build_engine
+    from launcher.train.feed import StepData, step_data
+    from launcher.train.loop import Training, run_loop
+    from launcher.train.metrics import MetricsWriter
+
+    deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
+    engine, objective = build_engine(plan, device), load("sft")
+    store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
+    metrics = MetricsWriter(
+        Path(plan.data_cache).parent / "metrics.jsonl" if ranks.rank == 0 else None,
+        attempt=1,
+        tokens=0,
+        flops_per_token=1.0,
+        world_size=ranks.world_size,
+        device=device,
+    )
+    training = Training(
+        engine=engine,
+        objective=objective,
+        data=prefetch(iter(())),
+        device=device,
+        learning_rate=lambda step: 1e-4,
+        evaluate=lambda step: None,
+        saver=_NoSaver(),  # type: ignore[arg-type]
+        metrics=metrics,
+        stop=StopFlag(),
+        seed=1,
+        start=1,
+        total_steps=10**9,
+        stop_at=0,
+        eval_every=None,
+        save_every=None,
+    )
+
+    def feed(first: int) -> Iterator[StepData]:
+        return step_data(store, plan.batch, seed=1, rank=ranks.rank, pad_id=0, start=first, stop=first + steps)
+
+    def bare(first: int) -> float:
+        data = list(feed(first))
+        dist.barrier()
+        started = time.perf_counter()
+        for step in data:
+            for batch in step.batches:
+                engine.backward(objective.loss_sum(engine, batch.to(device)) / step.trained)
+                engine.step()
+        dist.barrier()
+        return time.perf_counter() - started
+
+    def ours(first: int) -> float:
+        dist.barrier()
+        started = time.perf_counter()
+        with prefetch(feed(first)) as data:
+            run_loop(replace(training, data=data, stop_at=first + steps))
+        dist.barrier()
+        return time.perf_counter() - started
+
+    bare(0)
+    times = [(bare(block * steps), ours(block * steps)) for block in range(blocks)]
+    if ranks.rank == 0:
+        bare_s, ours_s = (sum(side) / blocks / steps for side in zip(*times, strict=True))
+        print(
+            f"bare DeepSpeed {bare_s * 1e3:.1f} ms a step, this loop {ours_s * 1e3:.1f} ms, ratio {ours_s / bare_s:.3f}"
+        )
+        print("block by block: " + ", ".join(f"{ours_s / bare_s:.3f}" for bare_s, ours_s in times))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+class _NoSaver:
+    """Checkpoints are not what is measured."""
+
+    def save_all(self, position: object) -> None:
+        """Nothing."""
+
+
+if __name__ == "__main__":
+    main()
