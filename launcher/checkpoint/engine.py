@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -16,6 +15,7 @@ import torch
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
 from launcher.checkpoint.manifest import Shard
+from launcher.checkpoint.safe_load import safe_types
 
 
 class HashingCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
@@ -55,17 +55,6 @@ class HashingCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
         shards, error = self._shards, self._error
         self._shards, self._error = [], None
         return shards, error
-
-
-def safe_types() -> AbstractContextManager[None]:
-    """Lets through the classes that DeepSpeed puts into its checkpoints beside tensors, and no others."""
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    allowed = [ZeroStageEnum, LossScaler, DynamicLossScaler, fragment_address]
-    context: AbstractContextManager[None] = torch.serialization.safe_globals(allowed)
-    return context
 
 
 class _HashingFile:

@@ -20,9 +20,9 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from launcher.checkpoint.engine import safe_types
 from launcher.checkpoint.manifest import Manifest, committed_steps, fault, read_manifest, step_folder
 from launcher.checkpoint.model_card import model_card
+from launcher.checkpoint.safe_load import safe_types
 from launcher.config.schema import Dtype
 from launcher.data.tokenizer import load_tokenizer
 from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
@@ -125,6 +125,8 @@ def _weights(checkpoints: Path, manifest: Manifest) -> dict[str, Any]:
     """Name to tensor, or to a stand-in that assembles itself when asked to become contiguous."""
     # Also for the torch.load calls inside DeepSpeed, which ask for pickles.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    # Nothing here needs a GPU, and without one DeepSpeed would say so.
+    os.environ["DS_ACCELERATOR"] = "cpu"
     folder = step_folder(checkpoints, manifest.step)
     with safe_types():
         if manifest.zero_stage == 0:

@@ -35,9 +35,14 @@ def main(run_dir: str) -> None:
     export_for_torch(ranks)
     own_extensions()
     try:
+        from launcher.train.device import choose_device
+
+        plan = RunPlan.load(run.plan)
+        # DeepSpeed settles on an accelerator when it is imported, so the choice comes first.
+        device = choose_device(plan.config.cluster.accelerator, ranks)
         from launcher.train.run import train
 
-        ending = train(RunPlan.load(run.plan), run, ranks, stop)
+        ending = train(plan, run, ranks, stop, device)
     except BaseException as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"

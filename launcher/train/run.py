@@ -10,12 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import deepspeed
 import torch
 import torch.distributed as dist
 
 from launcher.data.prefetch import prefetch
 from launcher.data.tokenizer import load_tokenizer
 from launcher.data.tokens import TokenStore
+from launcher.evaluate.held_out import held_out_loss_all
 from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
 from launcher.node.stop import StopFlag
@@ -24,7 +26,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.track.wandb_process import wandb_process
-from launcher.train.device import choose_device
+from launcher.train.engine import build_engine, build_saver, resume_all
 from launcher.train.feed import step_data
 from launcher.train.loop import Result, Training, run_loop
 from launcher.train.metrics import MetricsWriter
@@ -35,15 +37,12 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 PREFETCH_STEPS = 2
 
 
-def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag) -> Result:
+def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: torch.device) -> Result:
     """Train as planned; the same result on every rank."""
     # Whatever reads a checkpoint or a model file reads data, never code.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     # Which collective DeepSpeed calls is not the user's concern, and it would be told at every step.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    device = choose_device(plan.config.cluster.accelerator, ranks)
-    import deepspeed
-
     backend = "nccl" if device.type == "cuda" else "gloo"
     deepspeed.init_distributed(dist_backend=backend, timeout=COLLECTIVE_TIMEOUT, verbose=False)
     try:
@@ -55,8 +54,6 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag) -> Result:
 
 
 def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: torch.device) -> Result:
-    from launcher.train.engine import build_engine, build_saver, resume_all
-
     config = plan.config
     store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
     total_steps = step_count(plan, len(store))
@@ -107,8 +104,6 @@ def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: tor
 def _evaluator(
     plan: RunPlan, engine: Any, metrics: MetricsWriter, pad_id: int, device: torch.device
 ) -> Callable[[int], None]:
-    from launcher.evaluate.held_out import held_out_loss_all
-
     if plan.eval_data is None:
         return lambda step: None
     objective = load_objective(plan.config.objective.name)
