@@ -5,15 +5,17 @@ Owns the reading of types. Both the composed config and a stored plan pass throu
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
-from launcher.errors import Problem, closest_first
+from launcher.errors import Problem, closest_first, is_near
 
 T = TypeVar("T")
 BROKEN: Any = object()
@@ -74,7 +76,7 @@ def _unknown_key(full_key: str, key: str, where: str, fields: Sequence[str]) -> 
         where=full_key,
         message="there is no such key",
         valid=", ".join(_join(where, name) for name in nearest),
-        remedy=f"write {_join(where, nearest[0])}",
+        remedy=f"write {_join(where, nearest[0])}" if is_near(key, nearest[0]) else "",
     )
 
 
@@ -119,12 +121,13 @@ def _read_scalar(hint: Any, value: Any, where: str, problems: list[Problem]) -> 
         problems.append(Problem(where=where, message=f"{value!r} is not a choice", valid=", ".join(choices)))
         return BROKEN
     if hint is float and isinstance(value, str | int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            value = float(value)
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(Problem(where=where, message=f"{value} is not a finite number", valid="a number"))
+        return BROKEN
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     kind = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]

@@ -79,8 +79,17 @@ class DoesNotHoldError(LauncherError):
     exit_code = ExitCode.DOES_NOT_HOLD
 
 
+NEAR = 0.5
+"""Share of letters that two names must have in common for one to be a misspelling of the other (difflib's ratio)."""
+
+
+def is_near(wrong: str, right: str) -> bool:
+    """Whether `wrong` looks like a misspelling of `right`."""
+    return bool(difflib.get_close_matches(wrong, [right], cutoff=NEAR))
+
+
 def closest_first(wrong: str, valid: Iterable[str], limit: int = 5) -> Sequence[str]:
     """Up to `limit` of `valid`, the ones nearest to `wrong` in spelling first."""
     pool = list(valid)
-    near = difflib.get_close_matches(wrong, pool, n=limit, cutoff=0.5)
+    near = difflib.get_close_matches(wrong, pool, n=limit, cutoff=NEAR)
     return near + [name for name in pool if name not in near][: limit - len(near)]

@@ -32,6 +32,11 @@ class RunDir:
         return self.root / "overrides.txt"
 
     @property
+    def chat_template(self) -> Path:
+        """The frozen copy of data.chat_template, where that is set."""
+        return self.root / "chat_template.jinja"
+
+    @property
     def environment(self) -> Path:
         """Packages, interpreter, commit and diff at submission."""
         return self.root / "env.json"

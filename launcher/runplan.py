@@ -15,7 +15,7 @@ from typing import Any
 from launcher.config.schema import Config
 from launcher.data.source import DataSpec
 from launcher.decode import decode
-from launcher.errors import NotFoundError, Problem
+from launcher.errors import NotFoundError, Problem, UserError
 from launcher.publish import publish_json
 
 PLAN_VERSION = 1
@@ -136,7 +136,10 @@ class RunPlan:
         """Read a stored plan; NotFoundError if there is none or another version wrote it."""
         if not path.is_file():
             raise NotFoundError(Problem(where=str(path), message="there is no plan here"))
-        document = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(Problem(where=str(path), message=f"the plan is damaged ({error})")) from error
         if document.get("version") != PLAN_VERSION:
             raise NotFoundError(
                 Problem(
@@ -146,7 +149,13 @@ class RunPlan:
                     remedy="use the launcher version that submitted the run",
                 )
             )
-        return decode(cls, document)
+        try:
+            return decode(cls, document)
+        except AssertionError as error:
+            remedy = "use the launcher version that submitted the run"
+            raise UserError(
+                Problem(where=str(path), message=f"the plan is not whole: {error}", remedy=remedy)
+            ) from error
 
 
 def plain(value: Any) -> Any:

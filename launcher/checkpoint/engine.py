@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from deepspeed.checkpoint.constants import SINGLE_PARTITION_OF_FP32_GROUPS, ZERO_STAGE
 from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointCommitInfo, CheckpointEngine
 
 from launcher.checkpoint.manifest import Shard
@@ -40,7 +41,7 @@ class HashingCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
         if self._error is not None:
             return
         try:
-            self._shards.append(_write(state_dict, Path(path), self._rank))
+            self._shards.append(_write(_readable(state_dict), Path(path), self._rank))
         except (OSError, RuntimeError) as error:
             # torch's zip writer turns a full disk into a RuntimeError.
             self._error = f"{path}: {error}"
@@ -55,6 +56,17 @@ class HashingCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
         shards, error = self._shards, self._error
         self._shards, self._error = [], None
         return shards, error
+
+
+def _readable(state: Any) -> Any:
+    """Names the stage where DeepSpeed forgets to, as its own zero_to_fp32 and our export need.
+
+    bf16 with fp32 gradient sums at stage 1 takes BF16_Optimizer, whose state is laid out as stage 1's, without the key.
+    """
+    optimiser = state.get("optimizer_state_dict") if isinstance(state, dict) else None
+    if isinstance(optimiser, dict) and SINGLE_PARTITION_OF_FP32_GROUPS in optimiser and ZERO_STAGE not in optimiser:
+        return {**state, "optimizer_state_dict": {**optimiser, ZERO_STAGE: 1}}
+    return state
 
 
 class _HashingFile:

@@ -1,7 +1,8 @@
-"""A checkpoint becomes a Hugging Face model directory, one weight shard in memory at a time.
+"""A checkpoint becomes a Hugging Face model directory: complete or absent.
 
-The full weights are assembled by DeepSpeed's own zero_to_fp32, lazily; here they are cast, cut into safetensors files
-and put beside config, tokenizer and model card. Complete or absent.
+The full weights are assembled by DeepSpeed's own zero_to_fp32; here they are cast, cut into safetensors files and put
+beside config, tokenizer and model card. From a ZeRO-3 checkpoint one file's weights are in memory at a time; at stages
+1 and 2, whose model fits one GPU anyway, DeepSpeed joins the fp32 weights whole.
 """
 
 from __future__ import annotations
@@ -26,28 +27,35 @@ from launcher.checkpoint.safe_load import safe_types
 from launcher.config.schema import Dtype
 from launcher.data.tokenizer import load_tokenizer
 from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
+from launcher.fingerprint import tokenizer_digest
 from launcher.models.dtypes import TORCH_DTYPES
+from launcher.models.source import resolve
 from launcher.publish import publish_dir, publish_json, publish_text
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 
 SHARD_SIZE = "5GB"
+PROVENANCE = "export.json"
+"""Marks a folder as written here: an export may be replaced by a later one, anything else may not."""
 
 
 def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, say: Callable[[str], None]) -> Path:
     """Write the model of a checkpoint (the newest by default) to `out` (RUN_DIR/export by default).
 
     `dtype` is bf16, fp16 or fp32; None takes the run's compute precision. Raises NotFoundError without a checkpoint,
-    DoesNotHoldError when it does not verify, UserError when `out` cannot be written.
+    DoesNotHoldError when it does not verify, UserError when `out` holds something else or cannot be written, or when
+    the tokenizer is no longer what the run was trained with.
     """
     plan = RunPlan.load(run.plan)
     manifest = _manifest(run, step)
+    target = run.export if out is None else out.absolute()
+    _refuse_foreign(target)
     folder = step_folder(run.checkpoints, manifest.step)
     size_gb = sum(shard.size for shard in manifest.shards) / 1e9
     say(f"verifying the checkpoint at step {manifest.step} ({size_gb:.2f} GB)")
     _verify(folder, manifest)
-    target = run.export if out is None else out.absolute()
+    base = _unchanged_base(plan)
     kind = plan.config.precision.dtype if dtype is None else Dtype(dtype)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +63,44 @@ def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, s
     except OSError as error:
         raise UserError(Problem(where="--out", message=f"{target} cannot be written ({error.strerror})")) from error
     try:
-        _write_all(temporary, run, plan, manifest, kind, say)
+        _write_all(temporary, run, base, plan, manifest, kind, say)
         _replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     record(run, Event.exported, 0, step=manifest.step, path=str(target))
     return target
+
+
+def _refuse_foreign(target: Path) -> None:
+    """An export replaces an earlier export, and nothing else."""
+    ours = (target / PROVENANCE).is_file()
+    if target.exists() and not ours and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(
+            Problem(
+                where="--out",
+                message=f"{target} exists and is not an export of this launcher; it is left alone",
+                remedy="name a folder that does not exist yet",
+            )
+        )
+
+
+def _unchanged_base(plan: RunPlan) -> Path:
+    """Folder of the base model's config and tokenizer; UserError if they are gone or other than at submission."""
+    model = plan.config.model
+    base = resolve(model, weights=False)
+    try:
+        changed = tokenizer_digest(model, plan.train_data.chat_template) != plan.fingerprint.tokenizer
+    except OSError as error:
+        raise UserError(Problem(where="model.path", message=f"{error.filename}: {error.strerror}")) from error
+    if changed:
+        raise UserError(
+            Problem(
+                where="model.path",
+                message=f"the tokenizer or chat template of {model.path} is not what the run was trained with",
+                remedy="put the files back as they were; an export with another tokenizer would answer nonsense",
+            )
+        )
+    return base
 
 
 def _manifest(run: RunDir, step: int | None) -> Manifest:
@@ -92,10 +132,15 @@ def _verify(folder: Path, manifest: Manifest) -> None:
 
 
 def _write_all(
-    out: Path, run: RunDir, plan: RunPlan, manifest: Manifest, dtype: Dtype, say: Callable[[str], None]
+    out: Path,
+    run: RunDir,
+    base: Path,
+    plan: RunPlan,
+    manifest: Manifest,
+    dtype: Dtype,
+    say: Callable[[str], None],
 ) -> None:
-    model = plan.config.model
-    config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+    config = AutoConfig.from_pretrained(base)
     config.dtype = TORCH_DTYPES[dtype]
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)
@@ -108,15 +153,16 @@ def _write_all(
     config.architectures = [type(skeleton).__name__]
     config.save_pretrained(out)
     if skeleton.can_generate():
-        _generation_config(model.path, model.revision, config).save_pretrained(out)
-    load_tokenizer(model.path, plan.config.data.chat_template).save_pretrained(out)
+        _generation_config(base, config).save_pretrained(out)
+    load_tokenizer(str(base), plan.train_data.chat_template).save_pretrained(out)
     frozen = json.loads(run.environment.read_text(encoding="utf-8"))
     publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen))
+    publish_json(out / PROVENANCE, {"run_id": plan.run_id, "step": manifest.step, "dtype": dtype.value})
 
 
-def _generation_config(path: str, revision: str | None, config: Any) -> GenerationConfig:
+def _generation_config(base: Path, config: Any) -> GenerationConfig:
     try:
-        return GenerationConfig.from_pretrained(path, revision=revision)
+        return GenerationConfig.from_pretrained(base)
     except OSError:
         return GenerationConfig.from_model_config(config)
 

@@ -5,12 +5,12 @@ A folder without a manifest is not a checkpoint; the manifest is written last, a
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.decode import decode
+from launcher.digest import file_sha256
 from launcher.publish import publish_json
 from launcher.runplan import plain
 
@@ -96,12 +96,3 @@ def fault(folder: Path, shard: Shard, *, content: bool) -> str | None:
     except OSError as error:
         return f"{shard.name} cannot be read ({error.strerror})"
     return None
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in chunks."""
-    hasher = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            hasher.update(chunk)
-    return hasher.hexdigest()

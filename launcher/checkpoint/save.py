@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,18 +55,16 @@ class Saver:
     def save_all(self, position: Position) -> None:
         """Commit a checkpoint; collective. UserError on every rank, and no checkpoint, if any rank could not write."""
         folder = step_folder(self._checkpoints, position.step)
-        if dist.get_rank() == 0 and folder.exists():
-            # Either a save that was cut off, or one of a timeline that `resume --step` left behind.
-            shutil.rmtree(folder)
-        dist.barrier()
+        # What lies there is either a save that was cut off, or one of a timeline that `resume --step` left behind.
+        _on_rank0(position.step, lambda: shutil.rmtree(folder) if folder.exists() else None)
         self._engine.save_checkpoint(str(self._checkpoints), tag=folder.name, save_latest=False)
         written: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(written, self._writer.take())
         errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(written) if error is not None]
-        if dist.get_rank() == 0 and not errors:
-            self._commit(folder, position, [shard for shards, _ in written for shard in shards])
         if errors:
             raise _failed(position.step, errors)
+        shards = [shard for shards, _ in written for shard in shards]
+        _on_rank0(position.step, lambda: self._commit(folder, position, shards))
 
     def _commit(self, folder: Path, position: Position, shards: list[Shard]) -> None:
         sync_dir(folder)
@@ -83,6 +82,19 @@ class Saver:
         if self._keep is not None:
             prune(self._checkpoints, self._keep)
         record(self._run, Event.checkpoint, self._attempt, step=position.step)
+
+
+def _on_rank0(step: int, work: Callable[[], None]) -> None:
+    """Do `work` on rank 0 while the others wait; collective. Its OSError is a UserError on every rank."""
+    error: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            work()
+        except OSError as raised:
+            error[0] = str(raised)
+    dist.broadcast_object_list(error, src=0)
+    if error[0] is not None:
+        raise _failed(step, [f"rank 0: {error[0]}"])
 
 
 def prune(checkpoints: Path, keep: int) -> None:

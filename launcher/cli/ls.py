@@ -6,10 +6,12 @@ import argparse
 import sys
 
 from launcher.cli.options import json_argument, print_json, runs_root
-from launcher.errors import ExitCode
+from launcher.cluster.protocol import Job, QueueState
+from launcher.config.schema import ClusterKind
+from launcher.errors import ClusterError, ExitCode
 from launcher.runplan import plain
 from launcher.runs.find import all_runs
-from launcher.runs.status import Status, status
+from launcher.runs.status import AskQueue, Status, ask_cluster, status
 
 HEADINGS = ("RUN", "STATE", "STEP", "CHECKPOINT", "ATTEMPTS", "JOB")
 
@@ -22,7 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Print a table, or a JSON list of what `status` prints."""
     root = runs_root(options)
-    found = [status(run) for run in all_runs(root)]
+    ask = asking_once()
+    found = [status(run, ask) for run in all_runs(root)]
     if options.json:
         print_json([plain(item) for item in found])
     elif found:
@@ -30,6 +33,23 @@ def run(options: argparse.Namespace) -> ExitCode:
     else:
         print(f"there are no runs in {root}", file=sys.stderr)
     return ExitCode.DONE
+
+
+def asking_once() -> AskQueue:
+    """Asks the queue, but not again once it could not be reached: each silence costs many seconds."""
+    silence: dict[str, ClusterError] = {}
+
+    def ask(job: Job) -> QueueState:
+        if job.kind in silence:
+            raise silence[job.kind]
+        try:
+            return ask_cluster(job)
+        except ClusterError as error:
+            if job.kind == ClusterKind.slurm.value:
+                silence[job.kind] = error
+            raise
+
+    return ask
 
 
 def table(found: list[Status]) -> str:

@@ -51,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        if options.debug:
+            traceback.print_exc()
+        problem = Problem(where=str(error.filename or "launcher"), message=error.strerror or str(error))
+        _tell(str(problem), [problem], options)
+        return ExitCode.USER_INPUT
     except Exception as error:
         if options.debug:
             traceback.print_exc()

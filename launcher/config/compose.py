@@ -33,6 +33,10 @@ REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing raises when a person made a mistake, in a file or on the command line (ValueError: `zero=3`)."""
 
 
+OPEN_MAPPINGS = ("cluster.environment.", "cluster.environment=", "deepspeed.extra.", "deepspeed.extra=")
+"""How overrides begin whose keys the user makes up."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Composed:
     """What came of composing: a config, and whatever is wrong with it."""
@@ -46,11 +50,21 @@ class Composed:
 def compose(recipe: str, overrides: Sequence[str], search: SearchPath) -> Composed:
     """Compose `recipe` with `overrides`. Where something is wrong, `config` holds the rest, for further checks."""
     search.require_recipe(recipe)
+    foreign = [text for text in overrides if text.lstrip("+~").startswith("hydra.")]
+    if foreign:
+        message = "Hydra's own settings have no meaning here: nothing runs through its launcher"
+        return Composed(config=None, problems=[Problem(where=text, message=message) for text in foreign])
+    overrides = [_opened(text) for text in overrides]
     try:
         values = _compose(recipe, overrides, search, typed=True)
     except REFUSALS as error:
         return _explain(recipe, overrides, search, error)
     return decode_config(values)
+
+
+def _opened(text: str) -> str:
+    """Hydra wants a + before a key that a mapping does not hold yet; here such keys are what the mapping is for."""
+    return f"++{text}" if text.startswith(OPEN_MAPPINGS) else text
 
 
 def decode_config(values: Any) -> Composed:

@@ -260,8 +260,6 @@ class ClusterConfig:
     """Memory of one GPU, GiB; what the plan must fit in."""
     gpu_type: str | None
     """GPU type in gres requests (`h100`); null asks for any."""
-    pretend_gpus: bool
-    """The GPUs exist in Slurm's books only (the dev cluster)."""
     cpus_per_gpu: int | None
     """CPU cores per rank; null leaves it to Slurm."""
     mem_gb_per_node: int | None

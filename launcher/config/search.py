@@ -5,11 +5,15 @@ Owns the search order, from a checkout and from an installed wheel. Reads no fil
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import launcher
 from launcher.errors import NotFoundError, Problem, UserError, closest_first
+
+RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A recipe's name becomes part of the run's id, of its folder's name and of the Slurm job's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +27,8 @@ class SearchPath:
 
     def recipe_names(self) -> list[str]:
         """Every recipe that can be named."""
-        return sorted({file.stem for folder in self.recipes for file in folder.glob("*.yaml")})
+        files = (file.stem for folder in self.recipes for file in folder.glob("*.yaml"))
+        return sorted({name for name in files if RECIPE_NAME.fullmatch(name)})
 
     def groups(self) -> list[str]:
         """Every config group."""

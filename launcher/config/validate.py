@@ -9,20 +9,62 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from launcher.config.schema import ClusterKind, Config, Init
+from launcher.config.schema import ClusterKind, Config, Dtype, Init
 from launcher.data.source import Format
 from launcher.decode import read
 from launcher.errors import Problem, closest_first
 from launcher.objectives.registry import OBJECTIVES
-from launcher.secrets import SECRET_NAME
+from launcher.runplan import plain
+from launcher.secrets import SECRET_NAME, secret_values
 
 AUTO = "auto"
 
 
 def validate(config: Config) -> list[Problem]:
     """Everything that is wrong with a well-typed config; empty when it can be planned."""
-    rules = (_length, _batch_numbers, _optimiser, _schedule, _zero, _data, _model, _cluster)
+    rules = (_paths, _length, _batch_numbers, _optimiser, _schedule, _zero, _data, _model, _cluster)
     return [problem for rule in rules for problem in rule(config)]
+
+
+PATH_KEYS = ("data.train", "data.eval", "data.chat_template", "data.cache_dir", "model.path", "runs_root")
+"""Keys whose values name files and folders; where one is at fault, the disk is not looked at."""
+
+
+def secrets_in(config: Config) -> Iterator[Problem]:
+    """Config values that hold a secret of this process's environment: config and plan are written to files."""
+    values = {value: name for name, value in secret_values()}
+    for key, text in _texts(plain(config), ""):
+        for value, name in values.items():
+            if value in text:
+                yield Problem(
+                    where=key,
+                    message=f"the value holds the secret of ${name}, and the config is written to files",
+                    remedy=f"leave it out; what needs {name} reads it from the environment",
+                )
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def _paths(config: Config) -> Iterator[Problem]:
+    for key, text in _texts(plain(config), ""):
+        if not key.startswith(PATH_KEYS):
+            continue
+        if not text.isprintable():
+            yield Problem(where=key, message=f"{text!r} holds characters that no path should")
+        elif len(text.encode()) > 3000 or any(len(part.encode()) > 255 for part in text.split("/")):
+            yield Problem(where=key, message=f"{text[:60]!r}… is longer than a path can be")
+    # Slurm expands % in the names of its log files, which lie in the run directory.
+    if config.cluster.kind is ClusterKind.slurm and "%" in config.runs_root:
+        yield Problem(where="runs_root", message=f"{config.runs_root!r} holds a %, which Slurm expands in log paths")
 
 
 def _positive(where: str, value: float | None, *, zero_allowed: bool = False) -> Iterator[Problem]:
@@ -88,6 +130,12 @@ def _zero(config: Config) -> Iterator[Problem]:
     zero = config.zero
     if zero.stage not in (0, 1, 2, 3):
         yield Problem(where="zero.stage", message=f"{zero.stage} is not a ZeRO stage", valid="0, 1, 2, 3")
+    if zero.stage == 0 and config.precision.dtype is Dtype.fp16:
+        yield Problem(
+            where="zero.stage",
+            message="stage 0 keeps no fp32 sums of gradients, which fp16 overflows without",
+            remedy="write zero.stage=1, or precision=bf16",
+        )
     if zero.offload_param and zero.stage != 3:
         yield Problem(
             where="zero.offload_param",
@@ -141,7 +189,7 @@ def _entry(item: dict[str, Any], where: str, problems: list[Problem]) -> Iterato
     if "path" not in item:
         problems.append(Problem(where=f"{where}.path", message="a value is required here"))
     entry = {key: read(hint, item.get(key), f"{where}.{key}", problems) for key, hint in hints.items() if key in item}
-    if entry.get("limit") is not None:
+    if isinstance(entry.get("limit"), int):
         problems.extend(_positive(f"{where}.limit", entry["limit"]))
     if len(problems) == before:
         yield {"format": None, "limit": None, **entry}
@@ -159,8 +207,9 @@ def _model(config: Config) -> Iterator[Problem]:
 
 def _cluster(config: Config) -> Iterator[Problem]:
     cluster = config.cluster
-    for name in ("nodes", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "time_min"):
+    for name in ("nodes", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "time_min", "signal_lead_s"):
         yield from _positive(f"cluster.{name}", getattr(cluster, name))
+    yield from _positive("cluster.mem_gb_per_node", cluster.mem_gb_per_node, zero_allowed=True)
     if cluster.kind is ClusterKind.local and cluster.nodes != 1:
         yield Problem(
             where="cluster.nodes",

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from launcher.data.source import DataSpec
+from launcher.digest import file_sha256
 
 DATA_VERSION = 1
 """Raise it when the same spec would give other tokens or another layout; prepared data is then made anew."""
@@ -57,7 +58,7 @@ def cache_key(spec: DataSpec) -> str:
         "data_version": DATA_VERSION,
         "sources": [[_source_mark(Path(source.path)), source.format.value, source.limit] for source in spec.sources],
         "tokenizer": _tokenizer_mark(spec.tokenizer),
-        "chat_template": None if spec.chat_template is None else _sha256(Path(spec.chat_template)),
+        "chat_template": None if spec.chat_template is None else file_sha256(Path(spec.chat_template)),
         "seq_len": spec.seq_len,
         "overlong": spec.overlong.value,
     }
@@ -72,19 +73,11 @@ def _block_starts(size: int) -> list[int]:
 
 
 def _source_mark(path: Path) -> str:
-    return _sha256(path) if path.stat().st_size <= _WHOLE_BYTES else content_mark(path)
+    return file_sha256(path) if path.stat().st_size <= _WHOLE_BYTES else content_mark(path)
 
 
 def _tokenizer_mark(tokenizer: str) -> dict[str, str] | str:
     folder = Path(tokenizer)
     if not folder.is_dir():
         return tokenizer
-    return {name: _sha256(folder / name) for name in _TOKENIZER_FILES if (folder / name).is_file()}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return {name: file_sha256(folder / name) for name in _TOKENIZER_FILES if (folder / name).is_file()}

@@ -5,7 +5,6 @@ Owns the layout of the folder that `prepare` publishes. Must not know how tokens
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from launcher.digest import file_sha256
 from launcher.errors import Problem, UserError
 
 META_FILE = "meta.json"
@@ -122,21 +122,13 @@ class TokenStore:
 
     def verify(self) -> None:
         """Read everything and compare hashes; UserError naming each file whose content is not what was prepared."""
-        wrong = [name for name, mark in self.meta.files.items() if _sha256(self.folder / name) != mark.sha256]
+        wrong = [name for name, mark in self.meta.files.items() if file_sha256(self.folder / name) != mark.sha256]
         if wrong:
             raise UserError(*(_damaged(self.folder, name) for name in wrong))
 
 
 def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _damaged(folder: Path, name: str) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from launcher.seeds import derive
 
 
 def build_model(
-    model: ModelConfig, dtype: Dtype, seed: int, deepspeed: dict[str, Any], device: torch.device
+    folder: Path, model: ModelConfig, dtype: Dtype, seed: int, deepspeed: dict[str, Any], device: torch.device
 ) -> PreTrainedModel:
-    """The model in compute precision, in training mode; collective under ZeRO-3.
+    """The model whose files are in `folder`, in compute precision and training mode; collective under ZeRO-3.
 
     Raises UserError when there is no such model or it is no causal language model.
     """
@@ -28,16 +29,16 @@ def build_model(
     arguments = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": model.attention.value}
     try:
         if model.init is Init.pretrained:
-            built = AutoModelForCausalLM.from_pretrained(model.path, revision=model.revision, **arguments)
+            built = AutoModelForCausalLM.from_pretrained(folder, **arguments)
         else:
-            config = AutoConfig.from_pretrained(model.path, revision=model.revision)
+            config = AutoConfig.from_pretrained(folder)
             # Under ZeRO-3 partitions are born on the device; the others too, so that all draw from one generator.
             with contextlib.nullcontext() if zero3 else device:
                 built = AutoModelForCausalLM.from_config(config, **arguments)
             initialise(built, seed)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
-            Problem(where="model", message=f"{model.path} cannot be loaded: {error}", remedy="check model.path")
+            Problem(where="model", message=f"{folder} cannot be loaded: {error}", remedy="check model.path")
         ) from error
     finally:
         del partitioned

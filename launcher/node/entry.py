@@ -7,6 +7,7 @@ without it has been said.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -21,7 +22,9 @@ from launcher.node.warm_up import own_extensions
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
+from launcher.runs.job import cancel_requested, read_job
 from launcher.runs.outcome import Ending
+from launcher.track.wandb_process import wandb_process
 
 
 def main(run_dir: str) -> None:
@@ -32,6 +35,8 @@ def main(run_dir: str) -> None:
     redirect_output(run.attempt(ranks.attempt).rank_log(ranks.rank))
     stop = StopFlag()
     stop.install()
+    if ranks.rank == 0 and _cancelled(run):
+        stop.signal = signal.SIGTERM
     export_for_torch(ranks)
     own_extensions()
     try:
@@ -42,15 +47,23 @@ def main(run_dir: str) -> None:
         device = choose_device(plan.config.cluster.accelerator, ranks)
         from launcher.train.run import train
 
-        ending = train(plan, run, ranks, stop, device)
+        with wandb_process(plan, run, ranks):
+            ending = train(plan, run, ranks, stop, device)
+            if ranks.rank == 0:
+                # Before W&B is waited for: a job that is being preempted may not live that long.
+                _write_record(run, ranks, ending.state, ending.reason, ending.step)
     except BaseException as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
         _write_record(run, ranks, Ending.failed, reason, None)
         _leave(1)
-    if ranks.rank == 0:
-        _write_record(run, ranks, ending.state, ending.reason, ending.step)
     _leave(0)
+
+
+def _cancelled(run: RunDir) -> bool:
+    """Whether the user asked this submission to stop; the signal may have come before the handlers were there."""
+    job = read_job(run)
+    return job is not None and cancel_requested(run, job)
 
 
 def _leave(status: int) -> NoReturn:

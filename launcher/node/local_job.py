@@ -15,11 +15,12 @@ from types import FrameType
 
 from launcher.node.epilogue import epilogue
 from launcher.node.logs import redirect_output
-from launcher.node.prologue import begin_attempt, prologue
+from launcher.node.prologue import CANCELLED_STATUS, begin_attempt, end_attempt, prologue
 from launcher.node.ranks import local_variables
 from launcher.process_id import process_id
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
+from launcher.runs.outcome import Ending
 
 POLL_S = 0.1
 GRACE_S = 2.0
@@ -46,8 +47,6 @@ class LocalJob:
             environment = {**os.environ, **variables, **local_variables(local_rank, ranks)}
             command = [sys.executable, "-u", "-m", "launcher.node.entry", str(run.root)]
             self.ranks.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
-        if self.told:
-            self.handle(self.told, None)
         return self._wait()
 
     def _wait(self) -> int:
@@ -77,6 +76,9 @@ def main(run_dir: str) -> None:
     attempt = begin_attempt(run, job_id, restarts=0)
     redirect_output(run.attempt(attempt).launch_log)
     variables = prologue(run, attempt, job_id)
+    if job.told:
+        end_attempt(run, attempt, job_id, Ending.stopped, "cancelled before training began", 0, None)
+        sys.exit(CANCELLED_STATUS)
     exit_code = job.run(run, variables, RunPlan.load(run.plan).topology.ranks_per_node)
     epilogue(run, attempt, job_id, exit_code)
     sys.exit(exit_code)

@@ -12,11 +12,14 @@ import shlex
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.data.prepare import prepare
 from launcher.data.progress import shown
-from launcher.errors import ExitCode, LauncherError
+from launcher.errors import ExitCode, LauncherError, Problem, UserError
+from launcher.fingerprint import differences
+from launcher.models.source import resolve
 from launcher.node.logs import redirect_output
 from launcher.node.ranks import node_name
 from launcher.node.rendezvous import master_address, master_port
@@ -24,7 +27,11 @@ from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.runs.job import cancel_requested, read_job
 from launcher.runs.outcome import Ending, Outcome
+
+CANCELLED_STATUS = 143
+"""Exit status of a job that was cancelled before its ranks started: what SIGTERM would have given."""
 
 
 def begin_attempt(run: RunDir, job_id: str, restarts: int) -> int:
@@ -47,9 +54,11 @@ def prologue(run: RunDir, attempt: int, job_id: str) -> dict[str, str]:
     """Variables for the ranks: attempt, tokenised data, meeting point. Writes the outcome itself if it fails."""
     try:
         plan = RunPlan.load(run.plan)
-        variables = {"LAUNCHER_ATTEMPT": str(attempt), **_data(plan)}
+        _refuse_changed_inputs(plan)
+        model = resolve(plan.config.model)
+        variables = {"LAUNCHER_ATTEMPT": str(attempt), "LAUNCHER_MODEL": str(model), **_data(plan, model)}
         address, number = master_address(), int(job_id.partition(".")[0])
-        return {**variables, "MASTER_ADDR": address, "MASTER_PORT": str(master_port(number))}
+        variables |= {"MASTER_ADDR": address, "MASTER_PORT": str(master_port(number))}
     except Exception as error:
         message = str(error) if isinstance(error, LauncherError) else traceback.format_exc()
         print(message, file=sys.stderr, flush=True)
@@ -57,17 +66,34 @@ def prologue(run: RunDir, attempt: int, job_id: str) -> dict[str, str]:
         reason = str(error) if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
         end_attempt(run, attempt, job_id, Ending.failed, reason, int(code), None)
         raise SystemExit(int(code)) from error
+    job = read_job(run)
+    if job is not None and cancel_requested(run, job):
+        # Before there are ranks, nobody hears the signal.
+        end_attempt(run, attempt, job_id, Ending.stopped, "cancelled before training began", 0, None)
+        raise SystemExit(CANCELLED_STATUS)
+    return variables
 
 
-def _data(plan: RunPlan) -> dict[str, str]:
+def _refuse_changed_inputs(plan: RunPlan) -> None:
+    changed = differences(plan)
+    if changed:
+        raise UserError(
+            Problem(
+                where=", ".join(changed),
+                message="changed on disk between submission and start; this would be another run than was planned",
+                remedy="restore the files and `launcher resume`, or submit a new run",
+            )
+        )
+
+
+def _data(plan: RunPlan, model: Path) -> dict[str, str]:
     folders = {}
     with shown(sys.stderr) as report:
         for name, spec in (("TRAIN", plan.train_data), ("EVAL", plan.eval_data)):
             if spec is not None:
-                cache = Path(plan.data_cache)
-                folders[f"LAUNCHER_{name}_TOKENS"] = str(
-                    prepare(spec, cache, workers=plan.config.data.workers, report=report)
-                )
+                spec = replace(spec, tokenizer=str(model))
+                prepared = prepare(spec, Path(plan.data_cache), workers=plan.config.data.workers, report=report)
+                folders[f"LAUNCHER_{name}_TOKENS"] = str(prepared)
     return folders
 
 

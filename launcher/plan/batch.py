@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from launcher.config.validate import AUTO
@@ -25,7 +26,7 @@ def plan_batch(
         )
     per_rank = global_size // data_parallel_size
     if micro == AUTO:
-        divisors = [size for size in range(1, per_rank + 1) if per_rank % size == 0]
+        divisors = _divisors(per_rank)
         chosen = max((size for size in divisors if fits(size)), default=1)
         words = (
             "auto: the largest divisor that the estimate fits" if fits(chosen) else "auto: even 1 is over the estimate"
@@ -36,8 +37,9 @@ def plan_batch(
         unit = micro * data_parallel_size
         below = global_size // unit * unit
         sizes = [size for size in (below, below + unit) if size > 0]
-        near = [size for size in range(micro, 0, -1) if per_rank % size == 0][:1]
-        near += [size for size in range(micro, per_rank + 1) if per_rank % size == 0][:1]
+        divisors = _divisors(per_rank)
+        near = [max(size for size in divisors if size < micro)]
+        near += [size for size in divisors if size > micro][:1]
         problem = _impossible(
             global_size, f"is not a multiple of micro batch {micro} × {data_parallel_size} ranks = {unit}", sizes
         )
@@ -48,6 +50,12 @@ def plan_batch(
             remedy=f"{problem.remedy}, or train.micro_batch_size={' or '.join(str(size) for size in near)}",
         )
     return _batch(global_size, micro, data_parallel_size, "as set")
+
+
+def _divisors(number: int) -> list[int]:
+    """All divisors, ascending."""
+    small = [size for size in range(1, math.isqrt(number) + 1) if number % size == 0]
+    return sorted({*small, *(number // size for size in small)})
 
 
 def _batch(global_size: int, micro: int, data_parallel_size: int, chosen: str) -> Batch:

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher import fingerprint
 from launcher.config.compose import compose
 from launcher.config.schema import ClusterKind, Config, ShapeConfig
 from launcher.config.search import search_path
-from launcher.config.validate import validate
+from launcher.config.validate import AUTO, PATH_KEYS, secrets_in, validate
 from launcher.errors import Problem, UserError
 from launcher.models.shape import model_shape
 from launcher.plan.batch import plan_batch
 from launcher.plan.deepspeed import deepspeed_config
-from launcher.plan.fingerprint import fingerprint
 from launcher.plan.memory import fits, plan_memory
 from launcher.plan.paths import check_paths, data_spec, locate
 from launcher.plan.slurm import slurm_parameters
@@ -67,10 +67,11 @@ def plan_config(
     if config is None:
         raise UserError(*found)
     found += validate(config)
-    if any(problem.where.startswith(("data.train", "data.eval")) for problem in found):
+    if any(problem.where.startswith(PATH_KEYS) for problem in found):
         raise UserError(*_distinct(found))
     config = locate(config, work_dir)
-    found += check_paths(config)
+    run_dir = RunDir(Path(config.runs_root) / run_id)
+    found += [*check_paths(config, run_dir), *secrets_in(config)]
     topology = Topology(nodes=config.cluster.nodes, ranks_per_node=config.cluster.gpus_per_node)
     shape = model_shape(config.model)
     if isinstance(shape, Problem):
@@ -85,10 +86,9 @@ def plan_config(
         raise UserError(*_distinct(found))
     assert isinstance(batch, Batch)
     assert isinstance(shape, ShapeConfig)
-    train_data = data_spec(config, "train")
+    train_data = data_spec(config, "train", run_dir)
     assert train_data is not None
     assert config.data.cache_dir is not None
-    run_dir = RunDir(Path(config.runs_root) / run_id)
     return RunPlan(
         version=PLAN_VERSION,
         run_id=run_id,
@@ -99,18 +99,19 @@ def plan_config(
         batch=batch,
         memory=plan_memory(config, shape, topology.world_size, batch.micro_batch_size),
         train_data=train_data,
-        eval_data=data_spec(config, "eval"),
+        eval_data=data_spec(config, "eval", run_dir),
         data_cache=config.data.cache_dir,
         deepspeed=deepspeed,
         slurm=slurm_parameters(config.cluster, run_dir, run_id) if config.cluster.kind is ClusterKind.slurm else None,
-        fingerprint=fingerprint(config, train_data),
+        fingerprint=fingerprint.take(config, train_data),
     )
 
 
 def _countable(config: Config) -> bool:
+    """Whether the numbers of the batch arithmetic are numbers; `validate` has told of those that are not."""
     micro = config.train.micro_batch_size
     sizes = [config.train.global_batch_size, config.cluster.nodes, config.cluster.gpus_per_node]
-    return all(size > 0 for size in sizes) and (not isinstance(micro, int) or micro > 0)
+    return all(size > 0 for size in sizes) and (micro == AUTO or (type(micro) is int and micro > 0))
 
 
 def _batch(config: Config, shape: ShapeConfig | None, topology: Topology) -> Batch | Problem:

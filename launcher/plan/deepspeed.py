@@ -30,14 +30,16 @@ def _own(config: Config, batch: Batch) -> dict[str, Any]:
         "bf16": {"enabled": dtype is Dtype.bf16},
         "fp16": {"enabled": dtype is Dtype.fp16},
         "zero_optimization": _zero(config),
-        # Sums of gradients over accumulation steps and ranks lose bits in half precision.
-        "data_types": {"grad_accum_dtype": "fp32"},
         # Otherwise offloading demands DeepSpeed's own CPU optimiser, and a compiler on every node.
         "zero_force_ds_cpu_optimizer": False,
         # We write our own lines, one a step.
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
     }
+    if config.zero.stage >= 1 and dtype is not Dtype.fp32:
+        # Sums of gradients over accumulation steps and ranks lose bits in half precision. DeepSpeed has no such sums
+        # at stage 0.
+        document["data_types"] = {"grad_accum_dtype": "fp32"}
     return document
 
 

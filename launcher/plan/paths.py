@@ -14,6 +14,7 @@ from launcher.data.check import check_head, check_template
 from launcher.data.source import DataSpec, Format, Source
 from launcher.errors import Problem
 from launcher.models.shape import looks_local
+from launcher.rundir import RunDir
 
 
 def locate(config: Config, work_dir: Path) -> Config:
@@ -47,8 +48,11 @@ def _name(form: Format | None) -> str | None:
     return None if form is None else form.value
 
 
-def data_spec(config: Config, key: str) -> DataSpec | None:
-    """What decides the tokens of `data.train` or `data.eval`; None where there is no such data."""
+def data_spec(config: Config, key: str, run: RunDir) -> DataSpec | None:
+    """What decides the tokens of `data.train` or `data.eval`; None where there is no such data.
+
+    Names the chat template's copy in the run directory: the user's own may change while the job waits.
+    """
     value = getattr(config.data, key)
     if value is None:
         return None
@@ -63,25 +67,38 @@ def data_spec(config: Config, key: str) -> DataSpec | None:
     return DataSpec(
         sources=sources,
         tokenizer=config.model.path,
-        chat_template=config.data.chat_template,
+        chat_template=None if config.data.chat_template is None else str(run.chat_template),
         seq_len=config.data.seq_len,
         overlong=config.data.overlong,
     )
 
 
-def check_paths(config: Config) -> Iterator[Problem]:
+def check_paths(config: Config, run: RunDir) -> Iterator[Problem]:
     """What is missing or unreadable on disk. The cost does not grow with the size of the data or of the model."""
     for key in ("train", "eval"):
-        spec = data_spec(config, key)
+        spec = data_spec(config, key, run)
         for source in spec.sources if spec is not None else ():
             yield from check_head(source, f"data.{key}")
             if spec is not None and spec.chat_template is None and Path(spec.tokenizer).is_dir():
                 yield from check_template(source, Path(spec.tokenizer), "data.chat_template")
-    template = config.data.chat_template
-    if template is not None and not Path(template).is_file():
-        yield Problem(where="data.chat_template", message=f"there is no file {template}")
+    yield from _check_chat_template(config.data.chat_template)
     yield from _check_model(config)
-    yield from _check_root(Path(config.runs_root))
+    yield from _check_root("runs_root", config.runs_root)
+    assert config.data.cache_dir is not None, "located configs name it"
+    yield from _check_root("data.cache_dir", config.data.cache_dir)
+
+
+def _check_chat_template(template: str | None) -> Iterator[Problem]:
+    try:
+        if template is not None:
+            Path(template).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        yield Problem(
+            where="data.chat_template",
+            message=f"{template} cannot be read ({reason})",
+            valid="a Jinja file, or null for the tokenizer's own",
+        )
 
 
 def _check_model(config: Config) -> Iterator[Problem]:
@@ -103,13 +120,14 @@ def _check_model(config: Config) -> Iterator[Problem]:
         )
 
 
-def _check_root(root: Path) -> Iterator[Problem]:
+def _check_root(key: str, path: str) -> Iterator[Problem]:
+    root = Path(path)
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     if not existing.is_dir():
-        yield Problem(where="runs_root", message=f"{existing} is a file, so {root} cannot be a folder")
+        yield Problem(where=key, message=f"{existing} is a file, so {root} cannot be a folder")
     elif not os.access(existing, os.W_OK | os.X_OK):
         yield Problem(
-            where="runs_root",
+            where=key,
             message=f"{existing} cannot be written to",
-            remedy="write runs_root=DIR, or set LAUNCHER_RUNS_ROOT, to a folder of yours on the shared file system",
+            remedy=f"write {key}=DIR with a folder of yours on the shared file system",
         )

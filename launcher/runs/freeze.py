@@ -27,18 +27,24 @@ MOST_DIFF_BYTES = 4 << 20
 
 
 def freeze(plan: RunPlan, typed: Sequence[str]) -> RunDir:
-    """Write the run directory; UserError, and nothing left behind, if it cannot be written."""
+    """Write the run directory; UserError if it cannot be written. Whatever stops it, nothing is left behind."""
     run = RunDir(Path(plan.run_dir))
+    try:
+        return _freeze(run, plan, typed)
+    except BaseException:
+        shutil.rmtree(run.root, ignore_errors=True)
+        raise
+
+
+def _freeze(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> RunDir:
     try:
         run.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         run.root.mkdir(mode=0o700)
         for folder in (run.submissions, run.attempts, run.checkpoints):
             folder.mkdir(mode=0o700)
         snapshot(run.code)
-        publish_json(run.environment, environment())
         write_plan(run, plan, typed)
     except OSError as error:
-        shutil.rmtree(run.root, ignore_errors=True)
         raise UserError(
             Problem(
                 where="runs_root",
@@ -50,7 +56,10 @@ def freeze(plan: RunPlan, typed: Sequence[str]) -> RunDir:
 
 
 def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
-    """The plan, the config it came from, and what was typed."""
+    """The plan, the config it came from, what was typed, and in which environment."""
+    publish_json(run.environment, environment())
+    if plan.config.data.chat_template is not None:
+        publish_text(run.chat_template, Path(plan.config.data.chat_template).read_text(encoding="utf-8"))
     publish_text(run.config, OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))))
     publish_text(run.overrides, "".join(f"{word}\n" for word in typed))
     plan.write(run.plan)

@@ -21,7 +21,11 @@ def read_job(run: RunDir) -> Job | None:
     """The job that carries, or last carried, the run; None if no cluster ever took it."""
     if not run.job.is_file():
         return None
-    return decode(Job, json.loads(run.job.read_text(encoding="utf-8")))
+    try:
+        return decode(Job, json.loads(run.job.read_text(encoding="utf-8")))
+    except (ValueError, AssertionError):
+        # Half a record, of a disk that was full or a file edited by hand, names no job.
+        return None
 
 
 def write_cancel_request(run: RunDir, job: Job) -> None:

@@ -42,11 +42,18 @@ def submit(run: RunDir, plan: RunPlan) -> Launched:
     number = 1 + sum(1 for folder in run.submissions.iterdir() if folder.is_dir())
     folder = run.submissions / f"{number:04d}"
     folder.mkdir(mode=0o700)
+    carrier = executor(kind)
     try:
-        job_id = executor(kind).submit(plan, folder)
+        job_id = carrier.submit(plan, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    write_job(run, Job(kind=kind, job_id=job_id, host=socket.gethostname(), submission=number))
-    record(run, Event.submitted, 0, job_id=job_id, kind=kind, submission=number)
+    job = Job(kind=kind, job_id=job_id, host=socket.gethostname(), submission=number)
+    try:
+        write_job(run, job)
+        record(run, Event.submitted, 0, job_id=job_id, kind=kind, submission=number)
+    except BaseException:
+        # A job that no run directory knows of could be neither seen nor stopped.
+        carrier.stop(job)
+        raise
     return Launched(run=run, job_id=job_id)

@@ -5,10 +5,14 @@ Refuses what would make another run of it, with the difference.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from launcher.checkpoint.manifest import MANIFEST, committed_steps, step_folder
 from launcher.config.compose import Composed, decode_config, group_choice, is_group, parse
@@ -18,7 +22,7 @@ from launcher.plan.build import plan_config
 from launcher.publish import publish_text, sync_dir
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan, plain
-from launcher.runs.freeze import write_plan
+from launcher.runs.freeze import snapshot, write_plan
 from launcher.runs.launch import Launched, submit
 from launcher.runs.status import ACTIVE, status
 
@@ -39,19 +43,40 @@ def resume(
     old = RunPlan.load(run.plan)
     new = replan(old, overrides, search_path(config_dir, work_dir), work_dir)
     refuse_changes(old, new)
-    _refuse_nothing_left(run, new, step)
     _require_step(run, step)
-    kept = {path: path.read_text(encoding="utf-8") for path in (run.plan, run.config, run.overrides)}
-    write_plan(run, new, [*kept[run.overrides].splitlines(), *overrides])
-    set_aside = _set_aside_after(run, step)
+    _refuse_nothing_left(run, new, step)
+    with _restored_on_failure(run):
+        write_plan(run, new, [*run.overrides.read_text(encoding="utf-8").splitlines(), *overrides])
+        # The plan is this version's, so the code that reads it must be too.
+        snapshot(run.code)
+        set_aside = _set_aside_after(run, step)
+        try:
+            return submit(run, new)
+        except BaseException:
+            for folder in set_aside:
+                (folder / f"{MANIFEST}.superseded").rename(folder / MANIFEST)
+            raise
+    raise AssertionError("the block returns or raises")
+
+
+@contextmanager
+def _restored_on_failure(run: RunDir) -> Iterator[None]:
+    """What was frozen before stands again if the block raises."""
+    files = [
+        path for path in (run.plan, run.config, run.overrides, run.environment, run.chat_template) if path.exists()
+    ]
+    kept = {path: path.read_text(encoding="utf-8") for path in files}
+    former = run.root / ".code.before"
+    run.code.rename(former)
     try:
-        return submit(run, new)
+        yield
     except BaseException:
+        shutil.rmtree(run.code, ignore_errors=True)
+        former.rename(run.code)
         for path, text in kept.items():
             publish_text(path, text)
-        for folder in set_aside:
-            (folder / f"{MANIFEST}.superseded").rename(folder / MANIFEST)
         raise
+    shutil.rmtree(former)
 
 
 def replan(old: RunPlan, overrides: Sequence[str], search: SearchPath, work_dir: Path) -> RunPlan:
@@ -71,6 +96,8 @@ def apply(old: RunPlan, overrides: Sequence[str], search: SearchPath) -> Compose
         override = parse(text)
         if isinstance(override, Problem):
             problems.append(override)
+        elif override.key_or_group == "runs_root":
+            problems.append(Problem(where="runs_root", message="a run stays where it is", remedy="leave it out"))
         elif is_group(override, search):
             group = override.key_or_group
             if override.value() in search.choices(group):
@@ -80,7 +107,8 @@ def apply(old: RunPlan, overrides: Sequence[str], search: SearchPath) -> Compose
                 problems.append(Problem(where=group, message=f"{override.value()!r} is not a choice", valid=choices))
         else:
             _set(values, override.key_or_group.split("."), override.value())
-    composed = decode_config(values)
+    resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    composed = decode_config(resolved)
     return Composed(config=composed.config, problems=[*problems, *composed.problems])
 
 

@@ -38,14 +38,13 @@ def wandb_process(plan: RunPlan, run: RunDir, ranks: Ranks) -> Iterator[None]:
         )
     assert follower.stdin is not None
     started = time.time()
-    try:
-        yield
-    finally:
-        follower.stdin.close()
-        # One that still waits for the server when training is over is not waited for.
-        if followed_since(run, started):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                follower.wait(FINISH_S)
+    # Where the block raises, the pipe closes with this process; nothing is waited for.
+    yield
+    follower.stdin.close()
+    # One that still waits for the server when training is over is not waited for.
+    if followed_since(run, started):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            follower.wait(FINISH_S)
 
 
 def followed_since(run: RunDir, started: float) -> bool:

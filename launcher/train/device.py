@@ -14,8 +14,9 @@ from launcher.node.ranks import Ranks
 def choose_device(accelerator: Accelerator, ranks: Ranks) -> torch.device:
     """The rank's device. UserError when CUDA is asked for and this node has too little of it."""
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    enough = devices > ranks.local_rank
-    if accelerator is Accelerator.cuda and not enough:
+    # Where the cluster binds one GPU to each task, that one is all a rank sees.
+    index = 0 if devices == 1 and accelerator is Accelerator.cuda else ranks.local_rank
+    if accelerator is Accelerator.cuda and devices <= index:
         raise UserError(
             Problem(
                 where="cluster.accelerator",
@@ -23,12 +24,12 @@ def choose_device(accelerator: Accelerator, ranks: Ranks) -> torch.device:
                 remedy="check the GPU request and `nvidia-smi` on the node, or write cluster.accelerator=cpu",
             )
         )
-    # With `auto`, all ranks of a node take GPUs or none does.
-    if accelerator is not Accelerator.cpu and devices >= ranks.local_world_size:
-        torch.cuda.set_device(ranks.local_rank)
-        return torch.device("cuda", ranks.local_rank)
-    os.environ["DS_ACCELERATOR"] = "cpu"
     torch.set_num_threads(cpu_threads(ranks.local_world_size))
+    # With `auto`, all ranks of a node take GPUs or none does.
+    if accelerator is Accelerator.cuda or (accelerator is Accelerator.auto and devices >= ranks.local_world_size):
+        torch.cuda.set_device(index)
+        return torch.device("cuda", index)
+    os.environ["DS_ACCELERATOR"] = "cpu"
     return torch.device("cpu")
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
+from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -24,7 +27,8 @@ def build_engine(plan: RunPlan, device: torch.device) -> Any:
     """Model, optimiser and engine; collective."""
     deepspeed_logger.setLevel(logging.WARNING)
     config = plan.config
-    model = build_model(config.model, config.precision.dtype, config.train.seed, plan.deepspeed, device)
+    folder = Path(os.environ["LAUNCHER_MODEL"])
+    model = build_model(folder, config.model, config.precision.dtype, config.train.seed, plan.deepspeed, device)
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=build_optimiser(config, model, device),
@@ -32,6 +36,17 @@ def build_engine(plan: RunPlan, device: torch.device) -> Any:
         dist_init_required=False,
     )
     return engine
+
+
+def whole_gradient_norm(engine: Any) -> float:
+    """Norm of the gradient that the next step takes, where every rank holds all of it (stage 0); NaN elsewhere.
+
+    DeepSpeed's partitioned optimisers tell the norm after the step; at stage 0 it clips and forgets it.
+    """
+    if engine.zero_optimization_stage() != 0 or not engine.is_gradient_accumulation_boundary():
+        return math.nan
+    gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
 
 
 def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Saver:

@@ -14,6 +14,7 @@ from launcher.data.prefetch import Prefetcher
 from launcher.node.stop import REASONS, StopFlag
 from launcher.objectives.protocol import Objective
 from launcher.runs.outcome import Ending
+from launcher.train.engine import whole_gradient_norm
 from launcher.train.feed import StepData
 from launcher.train.metrics import MetricsWriter
 from launcher.train.randomness import reseed
@@ -71,7 +72,7 @@ class Training:
 
 
 def run_loop(run: Training) -> Result:
-    """Train from `start` to the end, or to where all ranks agree to stop; a checkpoint is the last thing done."""
+    """Train from `start` to the end, or to where all ranks agree to stop, with a checkpoint there."""
     if run.start == 0:
         run.evaluate(0)
     run.metrics.restart_clock()
@@ -80,30 +81,31 @@ def run_loop(run: Training) -> Result:
         rate = run.learning_rate(data.step)
         for group in run.engine.optimizer.param_groups:
             group["lr"] = rate
-        loss, stopped_by = _agree(run, _optimise(run, data))
+        loss_sum, norm = _optimise(run, data)
+        loss, stopped_by = _agree(run, loss_sum)
         done = data.step + 1
-        norm = run.engine.get_global_grad_norm()
         run.metrics.step(
             done,
             loss=loss / data.trained,
             lr=rate,
-            grad_norm=float("nan") if norm is None else float(norm),
+            grad_norm=norm,
             trained=data.trained,
             processed=data.processed,
         )
         last = done == run.stop_at or stopped_by is not None
-        if _due(done, run.eval_every) or done == run.total_steps:
-            run.evaluate(done)
+        # A run that is told to stop has little time: what it has learnt comes first.
         if _due(done, run.save_every) or last:
             run.saver.save_all(Position(step=done, total_steps=run.total_steps, tokens=run.metrics.tokens))
+        if (_due(done, run.eval_every) or done == run.total_steps) and stopped_by is None:
+            run.evaluate(done)
         if last:
             return _result(run, done, stopped_by)
         run.metrics.restart_clock()
     return _result(run, run.start, None)
 
 
-def _optimise(run: Training, data: StepData) -> torch.Tensor:
-    """One optimiser step; returns this rank's sum of losses.
+def _optimise(run: Training, data: StepData) -> tuple[torch.Tensor, float]:
+    """One optimiser step; returns this rank's sum of losses and the norm of the whole gradient before clipping.
 
     DeepSpeed averages gradients over ranks and accumulation steps. Scaled by their number and divided by the trained
     tokens of the whole global batch, that average is the gradient of the mean loss per token, however it was cut.
@@ -113,9 +115,11 @@ def _optimise(run: Training, data: StepData) -> torch.Tensor:
     for batch in data.batches:
         loss = run.objective.loss_sum(run.engine, batch.to(run.device))
         run.engine.backward(loss * scale)
+        norm = whole_gradient_norm(run.engine)
         run.engine.step()
         total += loss.detach()
-    return total
+    told = run.engine.get_global_grad_norm()
+    return total, norm if told is None else float(told)
 
 
 def _agree(run: Training, loss: torch.Tensor) -> tuple[float, int | None]:

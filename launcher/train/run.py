@@ -25,7 +25,6 @@ from launcher.objectives.registry import load as load_objective
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
-from launcher.track.wandb_process import wandb_process
 from launcher.train.engine import build_engine, build_saver, resume_all
 from launcher.train.feed import step_data
 from launcher.train.loop import Result, Training, run_loop
@@ -45,12 +44,10 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: torc
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     backend = "nccl" if device.type == "cuda" else "gloo"
     deepspeed.init_distributed(dist_backend=backend, timeout=COLLECTIVE_TIMEOUT, verbose=False)
-    try:
-        with wandb_process(plan, run, ranks):
-            return _train(plan, run, ranks, stop, device)
-    finally:
-        # Without it a rank aborts at exit.
-        dist.destroy_process_group()
+    result = _train(plan, run, ranks, stop, device)
+    # Not where training failed: ending a group whose other ranks wait in a collective may itself wait for them.
+    dist.destroy_process_group()
+    return result
 
 
 def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: torch.device) -> Result:
@@ -128,7 +125,7 @@ def step_count(plan: RunPlan, rows: int) -> int:
 
 def padding(plan: RunPlan) -> int:
     """The id that fills rows up; it is masked, so any valid one does."""
-    tokenizer = load_tokenizer(plan.config.model.path, plan.config.data.chat_template)
+    tokenizer = load_tokenizer(os.environ["LAUNCHER_MODEL"], plan.train_data.chat_template)
     for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if candidate is not None:
             return int(candidate)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from launcher.data.tokens import TokenStore
-from tests.workbench import Bench, held_out
+from tests.workbench import Bench, held_out, write_model
 
 pytestmark = pytest.mark.train
 
@@ -79,3 +79,24 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def test_a_folder_that_is_no_export_is_left_alone_and_an_export_is_replaced(
+    bench: Bench, finished: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    result = bench.run("export", finished.name, "--out", str(tmp_path), check=False)
+    assert result.returncode == 2
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    for _ in range(2):
+        bench.run("export", finished.name, "--out", str(tmp_path / "new"))
+    assert (tmp_path / "new" / "model.safetensors").is_file()
+
+
+def test_another_tokenizer_than_in_training_is_refused(bench: Bench, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    run = bench.train(f"model.path={model}", "train.max_steps=1", "data.eval=null")
+    (model / "chat_template.jinja").write_text("{{ messages }} other")
+    result = bench.run("export", run.name, check=False)
+    assert result.returncode == 2
+    assert "not what the run was trained with" in result.stderr

@@ -10,11 +10,11 @@ from launcher.checkpoint.manifest import (
     Shard,
     committed_steps,
     fault,
-    file_sha256,
     read_manifest,
     step_folder,
 )
 from launcher.checkpoint.save import prune
+from launcher.digest import file_sha256
 
 
 def commit(checkpoints: Path, step: int) -> Shard:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from launcher.config.compose import compose, decode_config
+from launcher.config.schema import Config
 from launcher.config.search import search_path
-from launcher.config.validate import source_entries, validate
+from launcher.config.validate import secrets_in, source_entries, validate
 from launcher.data.source import Format
 from launcher.errors import Problem
 from launcher.runplan import plain
@@ -21,16 +22,21 @@ def demo_values() -> dict[str, Any]:
     return values
 
 
-def faults(**changes: Any) -> list[Problem]:
-    """What is wrong with the demo's config once `group__key=value` are set."""
+def changed(**changes: Any) -> Config:
+    """The demo's config once `group__key=value`, or `key=value` at the top, are set."""
     values = copy.deepcopy(demo_values())
     for name, value in changes.items():
         group, _, key = name.partition("__")
-        values[group][key] = value
+        (values[group] if key else values)[key or group] = value
     composed = decode_config(values)
     assert composed.problems == []
     assert composed.config is not None
-    return validate(composed.config)
+    return composed.config
+
+
+def faults(**changes: Any) -> list[Problem]:
+    """What is wrong with that config."""
+    return validate(changed(**changes))
 
 
 def test_the_demo_has_no_fault() -> None:
@@ -43,7 +49,7 @@ def test_the_demo_has_no_fault() -> None:
         ({"train__max_steps": None}, "train.max_steps, train.epochs"),
         ({"train__epochs": 1}, "train.max_steps, train.epochs"),
         ({"train__max_steps": 0}, "train.max_steps"),
-        ({"train__stop_at": 61}, "train.stop_at"),
+        ({"train__stop_at": 101}, "train.stop_at"),
         ({"train__global_batch_size": -8}, "train.global_batch_size"),
         ({"train__micro_batch_size": "some"}, "train.micro_batch_size"),
         ({"train__micro_batch_size": True}, "train.micro_batch_size"),
@@ -107,3 +113,15 @@ def test_the_entry_at_fault_is_numbered_among_several() -> None:
     problems: list[Problem] = []
     source_entries(["a", 7], "data.train", problems)
     assert [problem.where for problem in problems] == ["data.train[1]"]
+
+
+def test_a_secret_of_the_environment_in_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "0123456789abcdef")
+    config = changed(tracking__project="x-0123456789abcdef")
+    assert [problem.where for problem in secrets_in(config)] == ["tracking.project"]
+    assert "0123456789abcdef" not in str(next(iter(secrets_in(config))))
+
+
+@pytest.mark.parametrize("path", ["/tmp/x\ntouch pwned\nx", "/tmp/" + "y" * 300, "/tmp/\x00z"])
+def test_paths_that_no_script_or_file_system_should_carry_are_refused(path: str) -> None:
+    assert "runs_root" in [problem.where for problem in faults(runs_root=path)]

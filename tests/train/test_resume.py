@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.workbench import Bench, held_out, losses
+from tests.workbench import Bench, held_out, losses, records
 
 pytestmark = pytest.mark.train
 
 SETTINGS = {
     "zero0": ["zero=zero0"],
+    "zero0-bf16": ["zero=zero0", "precision=bf16"],
     "zero1-bf16": ["zero=zero1", "precision=bf16"],
-    "zero2": ["zero=zero2"],
     "zero3": ["zero=zero3"],
     "zero3-offload-bf16": ["zero=zero3_offload", "precision=bf16", "model.activation_checkpointing=true"],
 }
@@ -32,6 +32,10 @@ def test_stopped_and_resumed_equals_straight_through(bench: Bench, setting: str)
     bench.run("resume", stopped.name, "train.stop_at=null", "--follow")
     assert losses(stopped) == losses(straight)
     assert held_out(stopped) == held_out(straight)
+    assert all(record["grad_norm"] > 0 for record in records(stopped) if "grad_norm" in record)
+    # Every combination of stage and precision that trains must also come out again.
+    bench.run("export", stopped.name)
+    assert (stopped / "export" / "model.safetensors").is_file()
 
 
 def test_a_killed_rank_loses_at_most_the_steps_since_the_checkpoint(bench: Bench) -> None:
@@ -97,3 +101,19 @@ def wait_for_state(bench: Bench, state: str, timeout_s: float = 180) -> None:
             return
         time.sleep(0.3)
     raise AssertionError(f"the run is {seen}, not {state}\n{bench.rank_logs()}")
+
+
+def test_the_gradient_norm_does_not_depend_on_the_zero_stage(bench: Bench) -> None:
+    norms = []
+    for stage in (0, 3):
+        run = bench.train(f"zero.stage={stage}", "train.max_steps=3", "data.eval=null")
+        norms.append([record["grad_norm"] for record in records(run)])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_a_cancel_before_the_ranks_start_ends_the_run_before_it_has_got_far(bench: Bench) -> None:
+    bench.run("submit", *bench.base, "train.max_steps=100000", "train.seed=7")
+    run = bench.last()
+    bench.run("cancel", run.name)
+    wait_for_state(bench, "CANCELLED")
+    assert not (run / "metrics.jsonl").exists() or max(losses(run), default=0) <= 1

@@ -1,0 +1,88 @@
+"""Short hashes of what decides a run's result: taken at submission, compared by the prologue, by resume and export.
+
+Constant cost: large files are sampled, not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import launcher
+from launcher.config.schema import Config, ModelConfig
+from launcher.data.key import content_mark
+from launcher.data.source import DataSpec
+from launcher.runplan import Fingerprint, RunPlan, plain
+
+LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint")
+"""Config groups that change where and how a run is carried out, not what comes of it."""
+LAUNCH_DATA_SETTINGS = ("cache_dir", "workers")
+"""The same within `data`."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def take(config: Config, train_data: DataSpec) -> Fingerprint:
+    """All of it, on the submitting machine."""
+    return Fingerprint(
+        config=_config(config),
+        code=code_digest(Path(launcher.__file__).resolve().parent),
+        data=data_digest(train_data),
+        tokenizer=tokenizer_digest(config.model, config.data.chat_template),
+        model=model_digest(config.model),
+    )
+
+
+def differences(plan: RunPlan) -> list[str]:
+    """What the run was planned with and is no longer as it was: names of `data`, `tokenizer` and `model`."""
+    model = plan.config.model
+    now = {
+        "data": data_digest(plan.train_data),
+        "tokenizer": tokenizer_digest(model, plan.train_data.chat_template),
+        "model": model_digest(model),
+    }
+    return [name for name, digest in now.items() if digest != getattr(plan.fingerprint, name)]
+
+
+def code_digest(package: Path) -> str:
+    """Hash of every source file below `package`, names included."""
+    files = sorted(package.rglob("*.py"))
+    return _digest(*(f"{file.relative_to(package)}\0{file.read_text(encoding='utf-8')}" for file in files))
+
+
+def data_digest(spec: DataSpec) -> str:
+    """Hash of the sources' contents and limits; where they lie does not count."""
+    return _digest(*(f"{content_mark(Path(source.path))} {source.limit}" for source in spec.sources))
+
+
+def tokenizer_digest(model: ModelConfig, chat_template: str | None) -> str:
+    """Hash of the tokenizer's files, or of its hub id and revision, and of the chat template's text."""
+    parts = [Path(chat_template).read_text(encoding="utf-8") if chat_template is not None else ""]
+    folder = Path(model.path)
+    if not folder.is_dir():
+        return _digest(model.path, str(model.revision), *parts)
+    files = [folder / name for name in TOKENIZER_FILES]
+    return _digest(*(content_mark(file) for file in files if file.is_file()), *parts)
+
+
+def model_digest(model: ModelConfig) -> str:
+    """Hash of config.json and of the weight files' names and sizes, or of the hub id and revision."""
+    folder = Path(model.path)
+    if not folder.is_dir():
+        return _digest(model.path, str(model.revision), model.init.value)
+    weights = [f"{file.name} {file.stat().st_size}" for file in sorted(folder.glob("*.safetensors"))]
+    return _digest((folder / "config.json").read_text(encoding="utf-8"), model.init.value, *weights)
+
+
+def _config(config: Config) -> str:
+    decisive = {key: value for key, value in plain(config).items() if key not in LAUNCH_SETTINGS}
+    decisive["data"] = {key: value for key, value in decisive["data"].items() if key not in LAUNCH_DATA_SETTINGS}
+    return _digest(json.dumps(decisive, sort_keys=True))
+
+
+def _digest(*parts: str) -> str:
+    hasher = hashlib.sha256()
+    for part in parts:
+        hasher.update(part.encode())
+        hasher.update(b"\0")
+    return hasher.hexdigest()[:16]
