@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	slurm/system_packages
 	@echo '==> virtual environment in $(VENV), with the versions in constraints.txt (about a minute)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --quiet --use-pep517 --constraint constraints.txt --editable .
 	@echo '==> compiling the communication op that DeepSpeed uses on CPUs (once, up to a minute)'
 	DS_ACCELERATOR=cpu PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m launcher.node.warm_up
 	@echo '==> the demo'"'"'s data, from the documentation of Python itself'
@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_DEV): $(READY)
 	@echo '==> tools for tests and checks'
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --use-pep517 --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)

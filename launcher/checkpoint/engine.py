@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
+from enum import Enum
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -59,14 +61,26 @@ class HashingCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
 
 
 def _readable(state: Any) -> Any:
-    """Names the stage where DeepSpeed forgets to, as its own zero_to_fp32 and our export need.
+    """The state as plain data, with the stage named where DeepSpeed forgets to.
 
-    bf16 with fp32 gradient sums at stage 1 takes BF16_Optimizer, whose state is laid out as stage 1's, without the key.
+    An enum is pickled as a call of getattr by some Python 3.11 releases, which no safe load lets through. And bf16 with
+    fp32 gradient sums at stage 1 takes BF16_Optimizer, whose state is laid out as stage 1's without the key that
+    zero_to_fp32, and so our export, asks for.
     """
-    optimiser = state.get("optimizer_state_dict") if isinstance(state, dict) else None
-    if isinstance(optimiser, dict) and SINGLE_PARTITION_OF_FP32_GROUPS in optimiser and ZERO_STAGE not in optimiser:
-        return {**state, "optimizer_state_dict": {**optimiser, ZERO_STAGE: 1}}
-    return state
+    plain = _without_enums(state)
+    optimiser = plain.get("optimizer_state_dict") if isinstance(plain, dict) else None
+    if isinstance(optimiser, dict) and SINGLE_PARTITION_OF_FP32_GROUPS in optimiser:
+        optimiser.setdefault(ZERO_STAGE, 1)
+    return plain
+
+
+def _without_enums(value: Any) -> Any:
+    """Enums as their values, in mappings at any depth; tensors are shared, not copied."""
+    if isinstance(value, Enum):
+        return value.value
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, _without_enums(item)) for key, item in value.items())
+    return value
 
 
 class _HashingFile:

@@ -1,0 +1,52 @@
+"""What is written is plain data, hashed as it stands on disk; what cannot be written is told, not raised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from deepspeed.runtime.zero.config import ZeroStageEnum
+
+from launcher.checkpoint.engine import HashingCheckpointEngine
+from launcher.digest import file_sha256
+
+pytestmark = pytest.mark.train
+
+
+def test_shards_are_hashed_as_they_are_written(tmp_path: Path) -> None:
+    engine = HashingCheckpointEngine(rank=3)
+    engine.save({"weights": torch.arange(1000.0)}, str(tmp_path / "a.pt"))
+    (shard,), error = engine.take()
+    assert error is None
+    assert (shard.name, shard.rank, shard.size) == ("a.pt", 3, (tmp_path / "a.pt").stat().st_size)
+    assert shard.sha256 == file_sha256(tmp_path / "a.pt")
+    assert torch.equal(engine.load(str(tmp_path / "a.pt"))["weights"], torch.arange(1000.0))
+    assert engine.take() == ([], None)
+
+
+def test_an_enum_is_written_as_its_value_which_needs_no_allowance_to_load(tmp_path: Path) -> None:
+    state = {"optimizer_state_dict": {"zero_stage": ZeroStageEnum.weights, "groups": [torch.ones(2)]}}
+    engine = HashingCheckpointEngine(rank=0)
+    engine.save(state, str(tmp_path / "a.pt"))
+    loaded = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert type(loaded["optimizer_state_dict"]["zero_stage"]) is int
+    assert loaded["optimizer_state_dict"]["zero_stage"] == 3
+    assert state["optimizer_state_dict"]["zero_stage"] is ZeroStageEnum.weights
+
+
+def test_the_stage_is_named_where_deepspeed_forgets_to(tmp_path: Path) -> None:
+    engine = HashingCheckpointEngine(rank=0)
+    engine.save({"optimizer_state_dict": {"single_partition_of_fp32_groups": []}}, str(tmp_path / "a.pt"))
+    assert engine.load(str(tmp_path / "a.pt"))["optimizer_state_dict"]["zero_stage"] == 1
+
+
+def test_a_write_that_fails_is_told_and_ends_the_writing(tmp_path: Path) -> None:
+    engine = HashingCheckpointEngine(rank=0)
+    for name in ("missing/a.pt", "b.pt"):
+        engine.save({}, str(tmp_path / name))
+    shards, error = engine.take()
+    assert shards == []
+    assert error is not None
+    assert "missing/a.pt" in error
+    assert not (tmp_path / "b.pt").exists()
