@@ -67,8 +67,11 @@ def _readable(state: Any) -> Any:
     fp32 gradient sums at stage 1 takes BF16_Optimizer, whose state is laid out as stage 1's without the key that
     zero_to_fp32, and so our export, asks for.
     """
-    plain = _without_enums(state)
-    optimiser = plain.get("optimizer_state_dict") if isinstance(plain, dict) else None
+    if not isinstance(state, dict):
+        return state
+    # The module's own mapping carries attributes that torch looks for, and no enums.
+    plain = {key: value if key == "module" else _without_enums(value) for key, value in state.items()}
+    optimiser = plain.get("optimizer_state_dict")
     if isinstance(optimiser, dict) and SINGLE_PARTITION_OF_FP32_GROUPS in optimiser:
         optimiser.setdefault(ZERO_STAGE, 1)
     return plain
