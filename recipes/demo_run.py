@@ -52,7 +52,7 @@ def generate(model_dir: Path) -> str:
         conversation, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     with torch.no_grad():
-        answer = model.generate(**prompt, max_new_tokens=40, do_sample=False)
+        answer = model.generate(**prompt, max_new_tokens=40, do_sample=False, repetition_penalty=1.3)
     text = tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
     return str(text).strip()
 

@@ -49,7 +49,7 @@ def test_the_demo_has_no_fault() -> None:
         ({"train__max_steps": None}, "train.max_steps, train.epochs"),
         ({"train__epochs": 1}, "train.max_steps, train.epochs"),
         ({"train__max_steps": 0}, "train.max_steps"),
-        ({"train__stop_at": 101}, "train.stop_at"),
+        ({"train__stop_at": 1001}, "train.stop_at"),
         ({"train__global_batch_size": -8}, "train.global_batch_size"),
         ({"train__micro_batch_size": "some"}, "train.micro_batch_size"),
         ({"train__micro_batch_size": True}, "train.micro_batch_size"),
