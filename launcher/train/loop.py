@@ -73,8 +73,9 @@ class Training:
 
 def run_loop(run: Training) -> Result:
     """Train from `start` to the end, or to where all ranks agree to stop, with a checkpoint there."""
-    if run.start == 0:
-        run.evaluate(0)
+    # At the end there is something to evaluate if an attempt died between its last checkpoint and its evaluation.
+    if run.start in (0, run.total_steps):
+        run.evaluate(run.start)
     run.metrics.restart_clock()
     for data in run.data:
         reseed(run.seed, data.step, dist.get_rank())

@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 
 from launcher.data.prefetch import prefetch
-from launcher.data.tokenizer import load_tokenizer
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.held_out import held_out_loss_all
 from launcher.models.shape import flops_per_token, shape_of
@@ -34,6 +33,8 @@ from launcher.train.schedule import learning_rate
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """After this a collective counts as hung. Nothing slow (tokenising, downloads) happens inside one."""
 PREFETCH_STEPS = 2
+PAD_ID = 0
+"""Fills rows up. No row attends to it and no loss counts it, so any id of the vocabulary does."""
 
 
 def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: torch.device) -> Result:
@@ -72,9 +73,8 @@ def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: tor
         device=device,
     )
     objective = load_objective(config.objective.name)
-    pad_id = padding(plan)
     feed = step_data(
-        store, plan.batch, seed=config.train.seed, rank=ranks.rank, pad_id=pad_id, start=start, stop=stop_at
+        store, plan.batch, seed=config.train.seed, rank=ranks.rank, pad_id=PAD_ID, start=start, stop=stop_at
     )
     with prefetch(feed, PREFETCH_STEPS) as data:
         return run_loop(
@@ -84,7 +84,7 @@ def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: tor
                 data=data,
                 device=device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=_evaluator(plan, engine, metrics, pad_id, device),
+                evaluate=_evaluator(plan, engine, metrics, device),
                 saver=saver,
                 metrics=metrics,
                 stop=stop,
@@ -98,9 +98,7 @@ def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: tor
         )
 
 
-def _evaluator(
-    plan: RunPlan, engine: Any, metrics: MetricsWriter, pad_id: int, device: torch.device
-) -> Callable[[int], None]:
+def _evaluator(plan: RunPlan, engine: Any, metrics: MetricsWriter, device: torch.device) -> Callable[[int], None]:
     if plan.eval_data is None:
         return lambda step: None
     objective = load_objective(plan.config.objective.name)
@@ -108,7 +106,7 @@ def _evaluator(
 
     def evaluate(step: int) -> None:
         micro = plan.batch.micro_batch_size
-        loss, tokens = held_out_loss_all(engine, objective, store, micro_batch_size=micro, pad_id=pad_id, device=device)
+        loss, tokens = held_out_loss_all(engine, objective, store, micro_batch_size=micro, pad_id=PAD_ID, device=device)
         metrics.evaluation(step, loss=loss, tokens=tokens)
 
     return evaluate
@@ -121,12 +119,3 @@ def step_count(plan: RunPlan, rows: int) -> int:
         return train.max_steps
     assert train.epochs is not None
     return max(1, math.ceil(train.epochs * rows / plan.batch.global_batch_size))
-
-
-def padding(plan: RunPlan) -> int:
-    """The id that fills rows up; it is masked, so any valid one does."""
-    tokenizer = load_tokenizer(os.environ["LAUNCHER_MODEL"], plan.train_data.chat_template)
-    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
-        if candidate is not None:
-            return int(candidate)
-    return 0

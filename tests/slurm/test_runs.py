@@ -147,3 +147,18 @@ def test_an_unreachable_controller_is_one_message_and_leaves_nothing(tmp_path: P
     assert "cannot reach the controller" in result.stderr
     assert "Traceback" not in result.stderr
     assert not runs.exists() or not list(runs.iterdir())
+
+
+def test_cancel_stops_all_ranks_with_a_checkpoint_and_resume_goes_on(slurm_bench: Bench) -> None:
+    overrides = [*TWO_NODES, "train.max_steps=100000", "data.eval=null", "schedule=constant"]
+    slurm_bench.run("submit", *slurm_bench.base, *overrides)
+    run = slurm_bench.last()
+    wait(lambda: (run / "metrics.jsonl").exists() and max(losses(run), default=0) >= 3, "step 3")
+    slurm_bench.run("cancel", run.name)
+    wait(lambda: status(slurm_bench, run)["state"] == "CANCELLED", "the cancel")
+    told = status(slurm_bench, run)
+    assert told["last_checkpoint"] == told["step"] == max(losses(run))
+    wait(lambda: str(told["job_id"]) not in slurm(slurm_bench, "squeue", "-h", "-o", "%i").split(), "the job's end")
+    more = int(str(told["step"])) + 2
+    slurm_bench.run("resume", run.name, f"train.stop_at={more}", "--follow")
+    assert list(losses(run)) == list(range(1, more + 1))
