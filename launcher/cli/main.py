@@ -39,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     options = argparse.Namespace(debug=False, runs_root=None, json=False)
     try:
-        return _run(sys.argv[1:] if argv is None else argv, options)
+        try:
+            return _run(sys.argv[1:] if argv is None else argv, options)
+        finally:
+            # Here, where a reader that has gone away is no error; at exit Python would complain of it.
+            sys.stdout.flush()
     except LauncherError as error:
         if options.debug:
             traceback.print_exc()
@@ -81,7 +85,6 @@ def _run(argv: Sequence[str], options: argparse.Namespace) -> int:
     # Options may stand between overrides, which plain parsing refuses.
     verb.parse_intermixed_args(options.rest, namespace=options)
     code: ExitCode = module.run(options)
-    sys.stdout.flush()
     return code
 
 
