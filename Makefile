@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup demo test check quick static lint types shell format wheel clean
 
 help:
-	@echo 'make demo     set up, then fine-tune a small model on this machine, start to finish (about 4 minutes)'
+	@echo 'make demo     set up, then fine-tune a small model on this machine, start to finish (about 3 minutes)'
 	@echo 'make test     set up, Slurm included, then run every test'
 	@echo 'make check    format, lint, types, shellcheck and every test'
 	@echo 'make quick    the part of check that takes under a minute'
