@@ -35,7 +35,7 @@ class LocalJob:
         self.told = 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Pass a signal on to every rank, also to those that start after it."""
+        """Pass a signal on to every rank; `main` starts none once one has come."""
         self.told = number
         for rank in self.ranks:
             if rank.poll() is None:
