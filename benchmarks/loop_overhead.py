@@ -47,6 +47,7 @@ def main() -> None:
             **os.environ,
             "LAUNCHER_ATTEMPT": "1",
             "BENCHMARK_PLAN": f"{folder}/plan.json",
+            "LAUNCHER_MODEL": plan.config.model.path,
             "LAUNCHER_TRAIN_TOKENS": str(prepare(plan.train_data, Path(folder), workers=1)),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(master_port(os.getpid())),
