@@ -61,6 +61,10 @@ class UserError(LauncherError):
     exit_code = ExitCode.USER_INPUT
 
 
+class StorageError(UserError):
+    """A file system took no more: full, over quota, read-only or gone."""
+
+
 class NotFoundError(LauncherError):
     """The run, checkpoint or recipe that was named does not exist."""
 

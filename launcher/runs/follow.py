@@ -175,6 +175,7 @@ def words(event: dict[str, Any]) -> str:
         Event.attempt_started: "attempt {attempt} started on {host}",
         Event.training_started: "training from step {step} of {total_steps} on {world_size} ranks",
         Event.checkpoint: "checkpoint at step {step}",
+        Event.save_failed: "checkpoint at step {step} could not be written: {reason}",
         Event.passed_over: "checkpoint at step {step} passed over: {reason}",
         Event.attempt_ended: "attempt {attempt} {state}: {reason}",
         Event.cancel_requested: "asked to stop",
