@@ -15,7 +15,7 @@ from launcher.data.key import content_mark
 from launcher.data.source import DataSpec
 from launcher.runplan import Fingerprint, RunPlan, plain
 
-LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint")
+LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "watchdog", "health")
 """Config groups that change where and how a run is carried out, not what comes of it."""
 LAUNCH_DATA_SETTINGS = ("cache_dir", "workers")
 """The same within `data`."""

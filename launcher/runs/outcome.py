@@ -1,4 +1,4 @@
-"""How an attempt ended: the record that the epilogue writes and that status reads."""
+"""How an attempt ended: the words its ranks left, and the outcome made of them, which everything else reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 
+from launcher.config.schema import Action
 from launcher.decode import decode
+from launcher.failures import FailureClass
 from launcher.publish import publish_json
 from launcher.rundir import AttemptDir
 from launcher.runplan import plain
@@ -24,6 +26,40 @@ class Ending(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RankWord:
+    """rank-00000.json: how a rank ended, by its own word."""
+
+    rank: int
+    """Global rank."""
+    host: str
+    """Node, as the cluster calls it."""
+    pid: int
+    """Process on that node."""
+    time: float
+    """Unix time."""
+    state: Ending
+    """How it ended."""
+    failure: FailureClass | None
+    """What it takes for the cause; None unless it failed or was told to leave."""
+    reason: str
+    """Why, in words."""
+    step: int | None
+    """Optimiser steps done, as far as it knows."""
+
+    def write(self, attempt: AttemptDir) -> None:
+        """Publish it in the attempt's folder."""
+        publish_json(attempt.rank_record(self.rank), plain(self))
+
+
+def rank_words(attempt: AttemptDir) -> list[RankWord]:
+    """The words of the ranks that had time for one."""
+    return [
+        decode(RankWord, json.loads(file.read_text(encoding="utf-8")))
+        for file in sorted(attempt.root.glob("rank-*.json"))
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """outcome.json of one attempt."""
 
@@ -33,14 +69,26 @@ class Outcome:
     """Job that carried it."""
     state: Ending
     """How it ended."""
+    failure: FailureClass | None
+    """Why it ended before its work was done; None if it did not, or if its user told it to stop."""
     reason: str
     """Why, in words."""
+    node: str | None
+    """Node at fault, where one is."""
+    rank: int | None
+    """Rank at fault, where one is."""
     exit_code: int
     """Of the ranks together."""
     step: int | None
     """Optimiser steps done when it ended, as far as known."""
+    started: float
+    """Unix time."""
     ended: float
     """Unix time."""
+    action: Action
+    """What follows; `stop` also where nothing has to."""
+    advice: str
+    """What the user can change; empty where there is nothing to do."""
 
     def write(self, attempt: AttemptDir) -> None:
         """Publish it in the attempt's folder."""

@@ -95,7 +95,7 @@ SlurmctldPort=$port
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
-AuthInfo=socket=$sockets/socket/munge
+AuthInfo=socket=$sockets/socket/munge,cred_expire=5
 StateSaveLocation=$DIR/state
 SlurmdSpoolDir=$sockets/spool/%n
 SlurmctldPidFile=$DIR/run/slurmctld.pid
