@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from launcher.failures import FailureClass
+
 
 class ExitCode(IntEnum):
     """What a `launcher` process tells its caller."""
@@ -48,6 +50,10 @@ class LauncherError(Exception):
     """Base of every error that is shown without a traceback."""
 
     exit_code = ExitCode.BUG
+    failure: FailureClass | None = None
+    """What an attempt that ends of it died of, where the kind of error says so."""
+    node: str | None = None
+    """Node at fault, where the error knows one."""
 
     def __init__(self, *problems: Problem) -> None:
         assert problems, "an error without a problem tells nobody anything"
@@ -58,11 +64,21 @@ class LauncherError(Exception):
 class UserError(LauncherError):
     """The input is wrong: config, data, paths."""
 
+    failure = FailureClass.user_error
     exit_code = ExitCode.USER_INPUT
 
 
 class StorageError(UserError):
     """A file system took no more: full, over quota, read-only or gone."""
+
+    failure = FailureClass.disk_full
+
+
+class NumberError(LauncherError):
+    """The loss is not a number, or has jumped, and there is nothing to go back to."""
+
+    failure = FailureClass.not_a_number
+    exit_code = ExitCode.DOES_NOT_HOLD
 
 
 class NotFoundError(LauncherError):

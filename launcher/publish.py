@@ -5,8 +5,10 @@ Owns temp-fsync-rename and append-only records. Knows no file's meaning.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,20 @@ def publish_json(path: Path, document: Any) -> None:
     publish_text(path, json.dumps(document, indent=2, sort_keys=False, allow_nan=False) + "\n")
 
 
+def publish_json_once(path: Path, document: Any) -> bool:
+    """Publish `document` unless `path` exists; whether this call was the one. Of several writers one wins."""
+    whole = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    publish_json(whole, document)
+    try:
+        os.link(whole, path)
+    except FileExistsError:
+        return False
+    finally:
+        whole.unlink()
+    sync_dir(path.parent)
+    return True
+
+
 def publish_dir(temporary: Path, final: Path) -> None:
     """Give a finished folder its final name.
 
@@ -48,13 +64,25 @@ def publish_dir(temporary: Path, final: Path) -> None:
 
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one JSON line in a single write, so that two writers never interleave within a line."""
-    line = json.dumps(record, allow_nan=False) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    """Append one JSON line in a single write, so that two writers never interleave within a line.
+
+    OSError where the line did not fit; half a line is then ended, so that the next one is whole.
+    """
+    line = (json.dumps(record, allow_nan=False) + "\n").encode()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, line.encode())
+        if not _ends_whole(descriptor):
+            line = b"\n" + line
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
+
+
+def _ends_whole(descriptor: int) -> bool:
+    """Whether the file is empty or ends with a whole line: a full disk, or a crash, may have left half of one."""
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -96,6 +96,11 @@ class RunDir:
         """Exists once a user asked to stop."""
         return self.submissions / "cancel.json"
 
+    @property
+    def skipped(self) -> Path:
+        """Data windows that were skipped after a rollback; absent if none was."""
+        return self.root / "skipped.json"
+
     def attempt(self, number: int) -> AttemptDir:
         """Folder of the attempt with that number, from 1."""
         return AttemptDir(self.attempts / f"{number:04d}")
@@ -136,3 +141,11 @@ class AttemptDir:
     def rank_record(self, rank: int) -> Path:
         """How a rank ended, by its own word."""
         return self.root / f"rank-{rank:05d}.json"
+
+    def stacks(self, rank: int) -> Path:
+        """Where a rank's watchdog dumps stacks; gone after a good end."""
+        return self.root / f"rank-{rank:05d}.stacks"
+
+    def skipped_rows(self, step: int) -> Path:
+        """The samples that were skipped after going back to `step`."""
+        return self.root / f"skipped-{step:08d}.json"

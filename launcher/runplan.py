@@ -18,7 +18,7 @@ from launcher.decode import decode
 from launcher.errors import NotFoundError, Problem, UserError
 from launcher.publish import publish_json
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +74,32 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What earlier attempts of the run took."""
+
+    step_s: float
+    """A slow optimiser step, seconds."""
+    save_s: float
+    """A checkpoint, from its beginning to its commit, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lead:
+    """How long before the time limit the job is told to stop."""
+
+    seconds: int
+    """Seconds."""
+    needed: int
+    """Seconds that a step and a checkpoint take, with everything taken twice."""
+    step_s: float
+    """A step, seconds."""
+    save_s: float
+    """A checkpoint, seconds."""
+    measured: bool
+    """Whether those two were measured by earlier attempts; else they are assumed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Fingerprint:
     """Short hashes of what decides a run's result; a resume compares them."""
 
@@ -115,6 +141,8 @@ class RunPlan:
     """Held-out rows."""
     data_cache: str
     """Folder of tokenised data."""
+    lead: Lead
+    """When the job is told to stop."""
     deepspeed: dict[str, Any]
     """DeepSpeed's config, complete."""
     slurm: dict[str, Any] | None

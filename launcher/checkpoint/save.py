@@ -52,7 +52,7 @@ class Saver:
         self._facts: dict[str, Any] = {"attempt": attempt, "zero_stage": stage, "dtype": dtype, "data": data}
         self._keep = keep
 
-    def save_all(self, position: Position) -> None:
+    def save_all(self, position: Position, *, wait: bool) -> None:
         """Commit a checkpoint; collective. UserError on every rank, and no checkpoint, if any rank could not write."""
         folder = step_folder(self._checkpoints, position.step)
         # What lies there is either a save that was cut off, or one of a timeline that `resume --step` left behind.
@@ -65,6 +65,12 @@ class Saver:
             raise _failed(position.step, errors)
         shards = [shard for shards, _ in written for shard in shards]
         _on_rank0(position.step, lambda: self._commit(folder, position, shards))
+
+    def finish_all(self) -> str | None:
+        return None
+
+    def close(self, timeout_s: float) -> None:
+        return None
 
     def _commit(self, folder: Path, position: Position, shards: list[Shard]) -> None:
         sync_dir(folder)

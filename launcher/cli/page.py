@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from launcher.config.schema import Action
 from launcher.data.source import DataSpec
+from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits
 from launcher.runplan import RunPlan, plain
 
@@ -24,6 +26,7 @@ def page(plan: RunPlan) -> str:
         "Optimiser": _optimiser(plan),
         "Data": _data(plan),
         "Checkpoints": _checkpoints(plan),
+        "Stopping": _stopping(plan),
         "Tracking": _tracking(plan),
         "Slurm": _slurm(plan),
         "Fingerprint": _fingerprint(plan),
@@ -135,6 +138,22 @@ def _checkpoints(plan: RunPlan) -> Iterator[str]:
     every = "at the end" if checkpoint.every_steps is None else f"every {_count(checkpoint.every_steps, 'step')}"
     kept = "all are kept" if checkpoint.keep_last is None else f"the last {checkpoint.keep_last} are kept"
     yield f"{every}; {kept}"
+
+
+def _stopping(plan: RunPlan) -> Iterator[str]:
+    lead = plan.lead
+    how = "measured" if lead.measured else "assumed"
+    if plan.slurm is not None:
+        yield f"told to stop {lead.seconds} s before the time limit of {plan.config.cluster.time_min} min"
+        yield f"a step of {lead.step_s:g} s and a checkpoint of {lead.save_s:g} s ({how}), taken twice: {lead.needed} s"
+        if too_short(lead):
+            yield "  WARNING: the job may be ended before its checkpoint is written; write"
+            yield f"  cluster.signal_lead_s={lead.needed}, or a longer cluster.time_min with signal_lead_s=auto"
+    policy = plain(plan.config.retry)
+    for action in Action:
+        names = [name for name, value in policy.items() if value == action.value]
+        if names:
+            yield f"{action.value.replace('_', ' ')}: {', '.join(names)}"
 
 
 def _tracking(plan: RunPlan) -> Iterator[str]:

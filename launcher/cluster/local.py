@@ -23,6 +23,7 @@ class LocalExecutor:
         code = Path(plan.run_dir) / "code"
         environment = {**os.environ, **plan.config.cluster.environment}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH", "")]))
+        environment["LAUNCHER_SUBMISSION"] = str(int(folder.name))
         with (folder / "local.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "launcher.node.local_job", plan.run_dir],

@@ -25,13 +25,14 @@ def script(plan: RunPlan, folder: Path) -> str:
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
-    text: str = _make_sbatch_string(command=command, folder=folder, **_all(plan))
+    text: str = _make_sbatch_string(command=command, folder=folder, **_all(plan, folder))
     return text
 
 
-def _all(plan: RunPlan) -> dict[str, object]:
+def _all(plan: RunPlan, folder: Path) -> dict[str, object]:
     assert plan.slurm is not None
-    return {"wckey": None, **plan.slurm}
+    setup = [f"export LAUNCHER_SUBMISSION={int(folder.name)}", *plan.slurm["setup"]]
+    return {"wckey": None, **plan.slurm, "setup": setup}
 
 
 class SlurmExecutor:
@@ -46,7 +47,7 @@ class SlurmExecutor:
         from launcher.node.entry import main
 
         executor = submitit.SlurmExecutor(folder=folder)
-        executor.update_parameters(**_all(plan))
+        executor.update_parameters(**_all(plan, folder))
         try:
             # submitit echoes what sbatch says; it is told once, by us.
             with contextlib.redirect_stderr(io.StringIO()):

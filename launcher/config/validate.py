@@ -22,7 +22,7 @@ AUTO = "auto"
 
 def validate(config: Config) -> list[Problem]:
     """Everything that is wrong with a well-typed config; empty when it can be planned."""
-    rules = (_paths, _length, _batch_numbers, _optimiser, _schedule, _zero, _data, _model, _cluster)
+    rules = (_paths, _length, _batch_numbers, _optimiser, _schedule, _zero, _data, _model, _cluster, _survival)
     return [problem for rule in rules for problem in rule(config)]
 
 
@@ -205,9 +205,23 @@ def _model(config: Config) -> Iterator[Problem]:
         yield Problem(where="model.revision", message="a revision has no meaning with model.init=random", valid="null")
 
 
+def _survival(config: Config) -> Iterator[Problem]:
+    yield from _positive("retry.pause_s", config.retry.pause_s, zero_allowed=True)
+    yield from _positive("retry.max_without_progress", config.retry.max_without_progress)
+    for name in ("start_s", "step_s", "save_s", "end_s"):
+        yield from _positive(f"watchdog.{name}", getattr(config.watchdog, name))
+    guard, health = config.guard, config.health
+    yield from _positive("guard.spike_window", guard.spike_window)
+    yield from _positive("guard.max_rollbacks", guard.max_rollbacks, zero_allowed=True)
+    if guard.spike_factor <= 1:
+        yield Problem(where="guard.spike_factor", message=f"{guard.spike_factor} is no jump", valid="more than 1")
+    for name in ("min_free_memory_gb", "min_free_disk_gb", "max_clock_skew_s", "min_bandwidth_gb_s"):
+        yield from _positive(f"health.{name}", getattr(health, name), zero_allowed=True)
+
+
 def _cluster(config: Config) -> Iterator[Problem]:
     cluster = config.cluster
-    for name in ("nodes", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "time_min", "signal_lead_s"):
+    for name in ("nodes", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "time_min"):
         yield from _positive(f"cluster.{name}", getattr(cluster, name))
     yield from _positive("cluster.mem_gb_per_node", cluster.mem_gb_per_node, zero_allowed=True)
     if cluster.kind is ClusterKind.local and cluster.nodes != 1:
@@ -216,11 +230,12 @@ def _cluster(config: Config) -> Iterator[Problem]:
             message=f"{cluster.nodes} nodes need a cluster, and cluster.kind is local",
             remedy="write cluster=slurm, or cluster.nodes=1",
         )
-    if cluster.signal_lead_s >= 60 * cluster.time_min:
+    lead = cluster.signal_lead_s
+    if lead != AUTO and (not isinstance(lead, int) or isinstance(lead, bool) or not 0 < lead < 60 * cluster.time_min):
         yield Problem(
             where="cluster.signal_lead_s",
-            message=f"{cluster.signal_lead_s} s is not less than the time limit of {cluster.time_min} min",
-            valid=f"1 to {60 * cluster.time_min - 1}",
+            message=f"{lead!r} is not a number of seconds within the time limit of {cluster.time_min} min",
+            valid=f"auto, or 1 to {60 * cluster.time_min - 1}",
         )
     for name in ("partition", "account", "qos", "constraint", "reservation", "exclude", "gpu_type"):
         value = getattr(cluster, name)

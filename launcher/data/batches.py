@@ -31,6 +31,8 @@ class MicroBatch:
     labels: Tensor
     """int64 [micro batch, length]: the token itself where it carries loss, else -100. Not shifted: position t is
     predicted from positions before t, and the objective does that shift; column 0 is -100 throughout."""
+    rows: tuple[int, ...]
+    """Numbers of the rows that were put in, fillers left out."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on `device`."""
@@ -38,6 +40,7 @@ class MicroBatch:
             input_ids=self.input_ids.to(device, non_blocking=True),
             attention_mask=self.attention_mask.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
+            rows=self.rows,
         )
 
 
@@ -87,4 +90,5 @@ def _collate(store: TokenStore, rows: Sequence[int], height: int, pad_id: int) -
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(attention_mask),
         labels=torch.from_numpy(labels),
+        rows=tuple(rows),
     )

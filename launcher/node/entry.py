@@ -6,6 +6,7 @@ without it has been said.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,15 +16,19 @@ from pathlib import Path
 from typing import NoReturn
 
 from launcher.errors import LauncherError
+from launcher.failures import FailureClass
+from launcher.faultpoints import Point, reach
+from launcher.node import fence
+from launcher.node.causes import failure_of
 from launcher.node.logs import redirect_output
 from launcher.node.ranks import Ranks, export_for_torch, node_name, read_ranks
 from launcher.node.stop import StopFlag
 from launcher.node.warm_up import own_extensions
-from launcher.publish import publish_json
+from launcher.node.watchdog import Watchdog
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
-from launcher.runs.job import cancel_requested, read_job
-from launcher.runs.outcome import Ending
+from launcher.runs.job import cancelled_submission
+from launcher.runs.outcome import Ending, RankWord
 from launcher.track.wandb_process import wandb_process
 
 
@@ -32,38 +37,54 @@ def main(run_dir: str) -> None:
     os.umask(0o077)
     run = RunDir(Path(run_dir))
     ranks = read_ranks()
-    redirect_output(run.attempt(ranks.attempt).rank_log(ranks.rank))
+    folder = run.attempt(ranks.attempt)
+    redirect_output(folder.rank_log(ranks.rank))
     stop = StopFlag()
     stop.install()
-    if ranks.rank == 0 and _cancelled(run):
+    if ranks.rank == 0 and cancelled_submission(run) == ranks.submission:
+        # The signal may have come before the handlers were there.
         stop.signal = signal.SIGTERM
-    export_for_torch(ranks)
-    own_extensions()
+    plan = RunPlan.load(run.plan)
+    watchdog = Watchdog(plan.config.watchdog, folder.stacks(ranks.rank))
+    watchdog.start()
+    if ranks.local_rank == 0:
+        fence.guard(run, ranks.attempt)
     try:
-        from launcher.train.device import choose_device
-
-        plan = RunPlan.load(run.plan)
-        # DeepSpeed settles on an accelerator when it is imported, so the choice comes first.
-        device = choose_device(plan.config.cluster.accelerator, ranks)
-        from launcher.train.run import train
-
-        with wandb_process(plan, run, ranks):
-            ending = train(plan, run, ranks, stop, device)
-            if ranks.rank == 0:
-                # Before W&B is waited for: a job that is being preempted may not live that long.
-                _write_record(run, ranks, ending.state, ending.reason, ending.step)
+        reach(Point.start, rank=ranks.rank)
+        _work(plan, run, ranks, stop, watchdog)
     except BaseException as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
-        _write_record(run, ranks, Ending.failed, reason, None)
+        blames = error.node if isinstance(error, LauncherError) else None
+        _leave_word(run, ranks, Ending.failed, failure_of(error), reason, None, blames)
         _leave(1)
+    watchdog.off()
     _leave(0)
 
 
-def _cancelled(run: RunDir) -> bool:
-    """Whether the user asked this submission to stop; the signal may have come before the handlers were there."""
-    job = read_job(run)
-    return job is not None and cancel_requested(run, job)
+def _work(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Watchdog) -> None:
+    export_for_torch(ranks)
+    own_extensions()
+    from launcher.train.device import choose_device
+
+    # DeepSpeed settles on an accelerator when it is imported, so the choice comes first.
+    device = choose_device(plan.config.cluster.accelerator, ranks)
+    from launcher.train.run import leave_group, train
+
+    with wandb_process(plan, run, ranks):
+        ending = train(plan, run, ranks, stop, watchdog, device)
+        # Before anything else is waited for: a job that is being preempted may not live that long.
+        _leave_word(run, ranks, ending.state, failure_by_signal(ending.signal, plan), ending.reason, ending.step)
+        watchdog.end()
+        reach(Point.end, rank=ranks.rank)
+        leave_group()
+
+
+def failure_by_signal(number: int | None, plan: RunPlan) -> FailureClass | None:
+    """What the signal that stopped the run stands for; None where its work was done."""
+    if number is None:
+        return None
+    return FailureClass.time_limit if number == signal.SIGUSR2 else FailureClass.preempted
 
 
 def _leave(status: int) -> NoReturn:
@@ -77,12 +98,29 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _write_record(run: RunDir, ranks: Ranks, state: Ending, reason: str, step: int | None) -> None:
-    document = {"rank": ranks.rank, "host": node_name(), "pid": os.getpid(), "time": time.time()}
-    publish_json(
-        run.attempt(ranks.attempt).rank_record(ranks.rank),
-        {**document, "state": state.value, "reason": reason, "step": step},
+def _leave_word(
+    run: RunDir,
+    ranks: Ranks,
+    state: Ending,
+    failure: FailureClass | None,
+    reason: str,
+    step: int | None,
+    blames: str | None = None,
+) -> None:
+    word = RankWord(
+        rank=ranks.rank,
+        host=node_name(),
+        pid=os.getpid(),
+        time=time.time(),
+        state=state,
+        failure=failure,
+        reason=reason,
+        step=step,
+        blames=blames,
     )
+    # A disk that is full takes no word either; the traceback in the log, and the exit status, say enough.
+    with contextlib.suppress(OSError):
+        word.write(run.attempt(ranks.attempt))
 
 
 if __name__ == "__main__":

@@ -1,53 +1,75 @@
-"""After the ranks: on the first node, records how the attempt ended. No torch.
+"""After the ranks: on the first node, closes the attempt and, where that is what follows, requeues the job. No torch.
 
 `python -m launcher.node.epilogue RUN_DIR STATUS` runs once every rank is gone.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import signal
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from launcher.node.prologue import end_attempt
-from launcher.rundir import AttemptDir, RunDir
-from launcher.runs.outcome import Ending
+from launcher import slurm_commands
+from launcher.config.schema import Action
+from launcher.faultpoints import Point, reach
+from launcher.node.supervisor import Start, close, outcomes
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
+from launcher.runs.events import Event, record
+from launcher.runs.outcome import Outcome
+from launcher.runs.retry import bad_nodes
 
-
-def epilogue(run: RunDir, attempt: int, job_id: str, exit_code: int) -> None:
-    """Read what the ranks left behind and write the outcome."""
-    folder = run.attempt(attempt)
-    records = rank_records(folder)
-    failed = sorted((item for item in records if item["state"] == Ending.failed.value), key=lambda item: item["time"])
-    told = next((item for item in records if item["rank"] == 0), None)
-    step = told["step"] if told is not None else None
-    if failed:
-        first = failed[0]
-        reason = f"rank {first['rank']} on {first['host']}: {first['reason']}"
-        end_attempt(run, attempt, job_id, Ending.failed, reason, exit_code or 1, first["step"])
-    elif told is None or exit_code != 0:
-        end_attempt(run, attempt, job_id, Ending.failed, _silent(folder, exit_code), exit_code or 1, step)
-    else:
-        end_attempt(run, attempt, job_id, Ending(told["state"]), told["reason"], 0, step)
-
-
-def rank_records(folder: AttemptDir) -> list[dict[str, Any]]:
-    """The words of the ranks that had time for one."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.root.glob("rank-*.json"))]
-
-
-def _silent(folder: AttemptDir, exit_code: int) -> str:
-    words = f"the ranks ended with exit code {exit_code} and left no word"
-    if exit_code > 128:
-        words = f"a rank was killed by signal {exit_code - 128}"
-    return f"{words}; its log is in {folder.root}"
+LEAVE_S = 120.0
+"""How long to wait for Slurm to end a job that it has requeued."""
 
 
 def main(run_dir: str, status: str) -> None:
     """Entry of the batch script."""
-    epilogue(RunDir(Path(run_dir)), int(os.environ["LAUNCHER_ATTEMPT"]), os.environ["SLURM_JOB_ID"], int(status))
+    # Whoever preempts or requeues signals the batch script too; the outcome matters more than a quick end.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    run = RunDir(Path(run_dir))
+    start = Start.read(run.attempt(int(os.environ["LAUNCHER_ATTEMPT"])))
+    assert start is not None, "the prologue wrote it"
+    reach(Point.epilogue)
+    outcome = close(run, start, int(status))
+    print(f"attempt {outcome.attempt} {outcome.state.value}: {outcome.reason}; {outcome.action.value}", flush=True)
+    requeue_if_due(run, start, outcome)
+
+
+def requeue_if_due(run: RunDir, start: Start, outcome: Outcome) -> None:
+    """Put the job back into the queue if that is what follows the outcome; then Slurm ends this process."""
+    if outcome.action is Action.stop:
+        return
+    excluded = excluded_nodes(run)
+    # First the event: the requeue kills this process.
+    record(
+        run, Event.requeued, start.attempt, action=outcome.action.value, excluded=excluded, restarts=start.restarts + 1
+    )
+    refused = slurm_commands.requeue(start.job_id, start.restarts, excluded)
+    if refused is not None:
+        record(run, Event.requeue_failed, start.attempt, reason=refused)
+        print(f"the job could not be requeued: {refused}", file=sys.stderr, flush=True)
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(LEAVE_S)
+
+
+def excluded_nodes(run: RunDir) -> Sequence[str]:
+    """Nodes that the job must not get again: the user's, and those that failed this run, as far as others remain."""
+    plan = RunPlan.load(run.plan)
+    cluster = plan.config.cluster
+    bad = list(bad_nodes(outcomes(run)))
+    if not bad:
+        return []
+    typed = [] if cluster.exclude is None else slurm_commands.expand_nodes(cluster.exclude)
+    usable = slurm_commands.usable_nodes(cluster.partition) - set(typed)
+    # The newest fault counts most: an old one may have been mended.
+    while bad and len(usable - set(bad)) < cluster.nodes:
+        bad.pop(0)
+    return [*typed, *bad]
 
 
 if __name__ == "__main__":

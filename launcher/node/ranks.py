@@ -27,6 +27,8 @@ class Ranks:
     """Ranks on its node."""
     attempt: int
     """Number of the attempt that this process belongs to."""
+    submission: int
+    """Submission of the job that carries it."""
 
 
 def local_variables(local_rank: int, ranks: int) -> dict[str, str]:
@@ -36,10 +38,17 @@ def local_variables(local_rank: int, ranks: int) -> dict[str, str]:
 
 def read_ranks() -> Ranks:
     """This process's place; KeyError outside a job of ours."""
-    attempt = int(os.environ["LAUNCHER_ATTEMPT"])
+    attempt, submission = int(os.environ["LAUNCHER_ATTEMPT"]), int(os.environ["LAUNCHER_SUBMISSION"])
     if f"{LOCAL_PREFIX}RANK" in os.environ:
         rank, world_size = int(os.environ[f"{LOCAL_PREFIX}RANK"]), int(os.environ[f"{LOCAL_PREFIX}WORLD_SIZE"])
-        return Ranks(rank=rank, world_size=world_size, local_rank=rank, local_world_size=world_size, attempt=attempt)
+        return Ranks(
+            rank=rank,
+            world_size=world_size,
+            local_rank=rank,
+            local_world_size=world_size,
+            attempt=attempt,
+            submission=submission,
+        )
     world_size = int(os.environ["SLURM_NTASKS"])
     return Ranks(
         rank=int(os.environ["SLURM_PROCID"]),
@@ -47,6 +56,7 @@ def read_ranks() -> Ranks:
         local_rank=int(os.environ["SLURM_LOCALID"]),
         local_world_size=world_size // int(os.environ["SLURM_JOB_NUM_NODES"]),
         attempt=attempt,
+        submission=submission,
     )
 
 

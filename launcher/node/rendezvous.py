@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
-import subprocess
+
+from launcher.slurm_commands import node_address
 
 LOWEST_PORT, PORTS = 16384, 16384
 """Below Linux's ephemeral range (32768 and up), so that outgoing connections never hold the port."""
@@ -14,13 +14,7 @@ LOWEST_PORT, PORTS = 16384, 16384
 def master_address() -> str:
     """An address at which the other nodes reach this one."""
     node = os.environ.get("SLURMD_NODENAME")
-    if node is None:
-        return "127.0.0.1"
-    # Slurm's own address of the node is one that works between nodes; the host name may not resolve, and resolving
-    # it here may answer loopback.
-    shown = subprocess.run(["scontrol", "show", "node", node], capture_output=True, text=True, check=False, timeout=30)
-    found = re.search(r"\bNodeAddr=(\S+)", shown.stdout)
-    return found.group(1) if found else node
+    return "127.0.0.1" if node is None else node_address(node)
 
 
 def master_port(job_number: int) -> int:

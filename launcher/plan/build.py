@@ -20,11 +20,12 @@ from launcher.errors import Problem, UserError
 from launcher.models.shape import model_shape
 from launcher.plan.batch import plan_batch
 from launcher.plan.deepspeed import deepspeed_config
+from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
 from launcher.plan.paths import check_paths, data_spec, locate
 from launcher.plan.slurm import slurm_parameters
 from launcher.rundir import RunDir
-from launcher.runplan import PLAN_VERSION, Batch, RunPlan, Topology
+from launcher.runplan import PLAN_VERSION, Batch, Measured, RunPlan, Topology
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +61,18 @@ def new_run_id(recipe: str) -> str:
 
 
 def plan_config(
-    config: Config | None, problems: Sequence[Problem], *, recipe: str, run_id: str, work_dir: Path
+    config: Config | None,
+    problems: Sequence[Problem],
+    *,
+    recipe: str,
+    run_id: str,
+    work_dir: Path,
+    measured: Measured | None = None,
 ) -> RunPlan:
-    """The plan of a composed config, or one UserError with `problems` and every further one."""
+    """The plan of a composed config, or one UserError with `problems` and every further one.
+
+    `measured` is what earlier attempts of the run took.
+    """
     found = list(problems)
     if config is None:
         raise UserError(*found)
@@ -89,6 +99,9 @@ def plan_config(
     train_data = data_spec(config, "train", run_dir)
     assert train_data is not None
     assert config.data.cache_dir is not None
+    memory = plan_memory(config, shape, topology.world_size, batch.micro_batch_size)
+    lead = plan_lead(config, memory, topology, measured)
+    slurm = config.cluster.kind is ClusterKind.slurm
     return RunPlan(
         version=PLAN_VERSION,
         run_id=run_id,
@@ -97,12 +110,13 @@ def plan_config(
         config=config,
         topology=topology,
         batch=batch,
-        memory=plan_memory(config, shape, topology.world_size, batch.micro_batch_size),
+        memory=memory,
         train_data=train_data,
         eval_data=data_spec(config, "eval", run_dir),
         data_cache=config.data.cache_dir,
+        lead=lead,
         deepspeed=deepspeed,
-        slurm=slurm_parameters(config.cluster, run_dir, run_id) if config.cluster.kind is ClusterKind.slurm else None,
+        slurm=slurm_parameters(config.cluster, run_dir, run_id, lead) if slurm else None,
         fingerprint=fingerprint.take(config, train_data),
     )
 

@@ -13,16 +13,17 @@ from typing import Any
 
 from launcher.config.schema import ClusterConfig
 from launcher.rundir import RunDir
+from launcher.runplan import Lead
 
 
-def slurm_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) -> dict[str, Any]:
+def slurm_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str, lead: Lead) -> dict[str, Any]:
     """Keyword arguments of submitit's SlurmExecutor; None values are left out."""
     parameters: dict[str, Any] = {
         "job_name": run_id,
         "nodes": cluster.nodes,
         "ntasks_per_node": cluster.gpus_per_node,
         "time": cluster.time_min,
-        "signal_delay_s": cluster.signal_lead_s,
+        "signal_delay_s": lead.seconds,
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.failures import FailureClass
 from launcher.runs.outcome import Ending, RankWord
@@ -80,7 +80,11 @@ def _causes(evidence: Evidence) -> Iterator[Diagnosis]:
     """Every explanation that fits, the likeliest cause first; the last one always fits."""
     failed = sorted((word for word in evidence.words if word.state is Ending.failed), key=lambda word: word.time)
     if not failed and _all_well(evidence):
-        yield _told(evidence.words)
+        told = _told(evidence.words)
+        # SIGTERM says that it is over; Slurm's own words say why.
+        if told.failure is FailureClass.preempted:
+            yield from (replace(told, failure=said.failure, node=said.node) for said in _by_slurm(evidence))
+        yield told
     # Never a consequence of anything else.
     specific = (word for word in failed if word.failure not in (*CONSEQUENCES, FailureClass.bug))
     yield from (_by_word(word) for word in specific)
@@ -113,7 +117,7 @@ def _by_word(word: RankWord) -> Diagnosis:
         state=Ending.failed,
         failure=word.failure or FailureClass.bug,
         reason=f"rank {word.rank} on {word.host}: {word.reason}",
-        node=word.host,
+        node=word.blames or word.host,
         rank=word.rank,
         step=word.step,
     )
@@ -208,9 +212,7 @@ def _silent(evidence: Evidence) -> Diagnosis:
     return Diagnosis(state=Ending.failed, failure=FailureClass.lost_process, reason=reason)
 
 
-EXIT_LINE = re.compile(
-    r"^srun: error: (?P<node>[\w.-]+): tasks? (?P<tasks>[\d,-]+): (?P<how>.+?)\s*$", re.MULTILINE
-)
+EXIT_LINE = re.compile(r"^srun: error: (?P<node>[\w.-]+): tasks? (?P<tasks>[\d,-]+): (?P<how>.+?)\s*$", re.MULTILINE)
 SIGNAL_NAMES = {
     "Killed": 9,
     "Terminated": 15,

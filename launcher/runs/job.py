@@ -33,9 +33,13 @@ def write_cancel_request(run: RunDir, job: Job) -> None:
     publish_json(run.cancel_request, {"time": time.time(), "job_id": job.job_id, "submission": job.submission})
 
 
+def cancelled_submission(run: RunDir) -> int | None:
+    """The submission that the user last asked to stop; None if never."""
+    if not run.cancel_request.is_file():
+        return None
+    return int(json.loads(run.cancel_request.read_text(encoding="utf-8"))["submission"])
+
+
 def cancel_requested(run: RunDir, job: Job) -> bool:
     """Whether the user asked this very submission to stop."""
-    if not run.cancel_request.is_file():
-        return False
-    request = json.loads(run.cancel_request.read_text(encoding="utf-8"))
-    return bool(request["submission"] == job.submission)
+    return cancelled_submission(run) == job.submission

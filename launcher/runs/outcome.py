@@ -9,7 +9,7 @@ from enum import Enum
 from launcher.config.schema import Action
 from launcher.decode import decode
 from launcher.failures import FailureClass
-from launcher.publish import publish_json
+from launcher.publish import publish_json, publish_json_once
 from launcher.rundir import AttemptDir
 from launcher.runplan import plain
 
@@ -45,6 +45,8 @@ class RankWord:
     """Why, in words."""
     step: int | None
     """Optimiser steps done, as far as it knows."""
+    blames: str | None = None
+    """Node that it holds to be at fault, where that is known and may be another than its own."""
 
     def write(self, attempt: AttemptDir) -> None:
         """Publish it in the attempt's folder."""
@@ -90,9 +92,9 @@ class Outcome:
     advice: str
     """What the user can change; empty where there is nothing to do."""
 
-    def write(self, attempt: AttemptDir) -> None:
-        """Publish it in the attempt's folder."""
-        publish_json(attempt.outcome, plain(self))
+    def write(self, attempt: AttemptDir) -> bool:
+        """Publish it in the attempt's folder; False if the attempt has one already, which then stands."""
+        return publish_json_once(attempt.outcome, plain(self))
 
     @classmethod
     def read(cls, attempt: AttemptDir) -> Outcome | None:

@@ -39,7 +39,7 @@ ADVICE = {
     FailureClass.gpu_error: "tell the cluster's admins about the node",
     FailureClass.bug: "read the traceback in the rank's log",
     FailureClass.user_error: "mend what the message names, then resume",
-    FailureClass.time_limit: "a longer cluster.time_min, or a longer cluster.signal_lead_s if no checkpoint was written",
+    FailureClass.time_limit: "a longer cluster.time_min, or cluster.signal_lead_s if no checkpoint was written",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +11,19 @@ import torch
 import torch.distributed as dist
 
 from launcher.checkpoint.save import Position, Saver
+from launcher.config.schema import Guard
 from launcher.data.prefetch import Prefetcher
+from launcher.faultpoints import Point, reach
 from launcher.node.stop import REASONS, StopFlag
+from launcher.node.watchdog import Watchdog
 from launcher.objectives.protocol import Objective
 from launcher.runs.outcome import Ending
+from launcher.train.agree import agree_all, stopped_all
 from launcher.train.engine import whole_gradient_norm
 from launcher.train.feed import StepData
+from launcher.train.guard import LossGuard
 from launcher.train.metrics import MetricsWriter
 from launcher.train.randomness import reseed
-
-SIGNALS = tuple(REASONS)
-"""Signals in the order in which they are counted over ranks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,20 @@ class Result:
     """Why, in words."""
     step: int
     """Optimiser steps done."""
+    signal: int | None
+    """Signal that stopped it, if one did."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setback:
+    """Numbers went wrong; what was learnt since the last checkpoint is worth nothing."""
+
+    step: int
+    """Optimiser steps done, the bad one included."""
+    guard: Guard
+    """Stop or rollback."""
+    reason: str
+    """What was seen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,14 +66,20 @@ class Training:
     """Where this rank computes."""
     learning_rate: Callable[[int], float]
     """Rate of a step, from 0."""
-    evaluate: Callable[[int], None]
-    """Evaluate after so many steps, and record it; collective."""
+    evaluate: Callable[[int], int | None]
+    """Evaluate after so many steps, and record it; collective. Given up, with the signal, if any rank must stop."""
+    warn: Callable[[int, str], None]
+    """Record, on rank 0, that a number went wrong after so many steps."""
     saver: Saver
     """Writes checkpoints; collective."""
     metrics: MetricsWriter
     """Records on rank 0; counts tokens everywhere."""
+    guard: LossGuard
+    """Judges every step's numbers."""
     stop: StopFlag
     """Whether this rank was told to stop."""
+    watchdog: Watchdog
+    """Ends a rank that is stuck."""
     seed: int
     """Of the run."""
     start: int
@@ -69,40 +92,68 @@ class Training:
     """Steps between evaluations."""
     save_every: int | None
     """Steps between checkpoints."""
+    owes_evaluation: bool
+    """Whether the evaluation that belongs to `start` has not been recorded yet."""
 
 
-def run_loop(run: Training) -> Result:
+def run_loop(run: Training) -> Result | Setback:
     """Train from `start` to the end, or to where all ranks agree to stop, with a checkpoint there."""
-    # At the end there is something to evaluate if an attempt died between its last checkpoint and its evaluation.
-    if run.start in (0, run.total_steps):
-        run.evaluate(run.start)
+    stopped_by = stopped_all(run.stop, run.device)
+    if run.owes_evaluation and stopped_by is None:
+        stopped_by = run.evaluate(run.start)
+    if stopped_by is not None or run.start >= run.stop_at:
+        return _result(run, run.start, stopped_by)
     run.metrics.restart_clock()
     for data in run.data:
-        reseed(run.seed, data.step, dist.get_rank())
-        rate = run.learning_rate(data.step)
-        for group in run.engine.optimizer.param_groups:
-            group["lr"] = rate
-        loss_sum, norm = _optimise(run, data)
-        loss, stopped_by = _agree(run, loss_sum)
         done = data.step + 1
+        run.watchdog.step()
+        reach(Point.step, rank=dist.get_rank(), step=done)
+        rate = _prepare(run, data.step)
+        loss_sum, norm = _optimise(run, data)
+        agreed = agree_all(run.stop, loss_sum, data.fed)
+        loss = agreed.loss / data.trained
         run.metrics.step(
             done,
-            loss=loss / data.trained,
+            loss=loss,
             lr=rate,
             grad_norm=norm,
             trained=data.trained,
             processed=data.processed,
+            samples=agreed.samples,
         )
+        verdict, why = run.guard.judge(loss, norm)
+        if verdict in (Guard.stop, Guard.rollback):
+            return Setback(step=done, guard=verdict, reason=why)
+        if verdict is Guard.warn:
+            run.warn(done, why)
+        stopped_by = agreed.stopped_by
         last = done == run.stop_at or stopped_by is not None
+        saved = _due(done, run.save_every) or last
         # A run that is told to stop has little time: what it has learnt comes first.
-        if _due(done, run.save_every) or last:
-            run.saver.save_all(Position(step=done, total_steps=run.total_steps, tokens=run.metrics.tokens))
+        if saved:
+            _save(run, done, wait=last)
         if (_due(done, run.eval_every) or done == run.total_steps) and stopped_by is None:
-            run.evaluate(done)
-        if last:
+            stopped_by = run.evaluate(done)
+            if stopped_by is not None and not saved:
+                _save(run, done, wait=True)
+        if last or stopped_by is not None:
             return _result(run, done, stopped_by)
         run.metrics.restart_clock()
-    return _result(run, run.start, None)
+    raise AssertionError("the data ended before the run")
+
+
+def _prepare(run: Training, step: int) -> float:
+    """Random numbers and learning rate of a step (from 0), as functions of it; returns the rate."""
+    reseed(run.seed, step, dist.get_rank())
+    rate = run.learning_rate(step)
+    for group in run.engine.optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _save(run: Training, done: int, *, wait: bool) -> None:
+    with run.watchdog.saving():
+        run.saver.save_all(Position(step=done, total_steps=run.total_steps, tokens=run.metrics.tokens), wait=wait)
 
 
 def _optimise(run: Training, data: StepData) -> tuple[torch.Tensor, float]:
@@ -119,17 +170,10 @@ def _optimise(run: Training, data: StepData) -> tuple[torch.Tensor, float]:
         norm = whole_gradient_norm(run.engine)
         run.engine.step()
         total += loss.detach()
+    if reach(Point.loss, rank=dist.get_rank(), step=data.step + 1) == "poison":
+        total += math.nan
     told = run.engine.get_global_grad_norm()
     return total, norm if told is None else float(told)
-
-
-def _agree(run: Training, loss: torch.Tensor) -> tuple[float, int | None]:
-    """Sum of losses over ranks, and the signal that any rank got: one small collective for both."""
-    votes = torch.tensor([run.stop.signal == number for number in SIGNALS], dtype=torch.float64, device=run.device)
-    summed = torch.cat([loss.reshape(1), votes])
-    dist.all_reduce(summed)
-    total, *counts = summed.tolist()
-    return total, next((number for number, count in zip(SIGNALS, counts, strict=True) if count), None)
 
 
 def _due(step: int, every: int | None) -> bool:
@@ -137,8 +181,7 @@ def _due(step: int, every: int | None) -> bool:
 
 
 def _result(run: Training, done: int, stopped_by: int | None) -> Result:
-    if done < run.stop_at:
-        assert stopped_by is not None, "the data ended before the run"
-        return Result(state=Ending.stopped, reason=REASONS[stopped_by], step=done)
+    if stopped_by is not None and done < run.stop_at:
+        return Result(state=Ending.stopped, reason=REASONS[stopped_by], step=done, signal=stopped_by)
     reason = "all steps done" if done >= run.total_steps else f"train.stop_at={run.stop_at} reached"
-    return Result(state=Ending.completed, reason=reason, step=done)
+    return Result(state=Ending.completed, reason=reason, step=done, signal=None)

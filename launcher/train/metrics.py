@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ PEAK_FLOPS = {
     "MI300X": 1307e12,
 }
 """Dense half-precision FLOP/s by device name, from the makers' data sheets; the first name that matches counts."""
+
+
+MOST_WAITING = 100_000
+"""Records kept in memory while the disk is full."""
 
 
 def peak_flops(device: torch.device) -> float | None:
@@ -55,15 +60,19 @@ class MetricsWriter:
         self._device = device
         self._peak = peak_flops(device)
         self._last = time.perf_counter()
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
 
     def restart_clock(self) -> None:
         """Leave what happened since the last step (evaluation, a checkpoint) out of the next step's time."""
         self._last = time.perf_counter()
 
-    def step(self, step: int, *, loss: float, lr: float, grad_norm: float, trained: int, processed: int) -> None:
+    def step(
+        self, step: int, *, loss: float, lr: float, grad_norm: float, trained: int, processed: int, samples: int
+    ) -> None:
         """Record optimiser step `step` (from 1).
 
-        `trained` tokens carried loss, and `processed` went through the model; both over all ranks.
+        `trained` tokens carried loss, and `processed` went through the model; both over all ranks. `samples` is the
+        checksum of the rows that were fed.
         """
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now
@@ -78,6 +87,7 @@ class MetricsWriter:
             step_time_s=round(elapsed, 4),
             mfu=self._mfu(processed / elapsed),
             memory_gb=self._memory_gb(),
+            samples=samples,
         )
 
     def evaluation(self, step: int, *, loss: float, tokens: int) -> None:
@@ -91,7 +101,14 @@ class MetricsWriter:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()
         }
-        append_record(self._path, {**finite, "attempt": self._attempt})
+        self._waiting.append({**finite, "attempt": self._attempt})
+        try:
+            while self._waiting:
+                append_record(self._path, self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            # Training outlives a full disk; what could not be written is tried again with the next record.
+            print(f"metrics.jsonl takes no more ({error.strerror}); {len(self._waiting)} records wait", flush=True)
 
     def _mfu(self, tokens_per_s: float) -> float | None:
         """Model FLOPs utilisation (PaLM, arXiv:2204.02311, appendix B): a share of the peak of all GPUs."""

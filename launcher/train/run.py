@@ -5,111 +5,199 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
 
+from launcher.checkpoint.manifest import Manifest
+from launcher.checkpoint.resume import load_all, newest_good_all
+from launcher.checkpoint.save import Saver
 from launcher.data.prefetch import prefetch
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.held_out import held_out_loss_all
+from launcher.faultpoints import Point, reach
 from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
 from launcher.node.stop import StopFlag
+from launcher.node.watchdog import Watchdog
 from launcher.objectives.registry import load as load_objective
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.train.agree import stopped_all
 from launcher.train.engine import build_engine, build_saver, resume_all
 from launcher.train.feed import step_data
-from launcher.train.loop import Result, Training, run_loop
+from launcher.train.guard import LossGuard
+from launcher.train.join import join_all
+from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
 from launcher.train.schedule import learning_rate
+from launcher.train.setback import (
+    owes_evaluation_all,
+    recent_losses_all,
+    refuse_rollback,
+    skip_all,
+    skips_all,
+)
+from launcher.train.skips import Skip
 
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-"""After this a collective counts as hung. Nothing slow (tokenising, downloads) happens inside one."""
 PREFETCH_STEPS = 2
+LAST_WRITE_S = 60.0
+"""How long a rank that leaves early waits for the checkpoint that it is writing."""
 PAD_ID = 0
 """Fills rows up. No row attends to it and no loss counts it, so any id of the vocabulary does."""
 
 
-def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: torch.device) -> Result:
-    """Train as planned; the same result on every rank."""
+def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Watchdog, device: torch.device) -> Result:
+    """Train as planned; the same result on every rank. The process group is there when it returns."""
     # Whatever reads a checkpoint or a model file reads data, never code.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     # Which collective DeepSpeed calls is not the user's concern, and it would be told at every step.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    deepspeed.init_distributed(dist_backend=backend, timeout=COLLECTIVE_TIMEOUT, verbose=False)
-    result = _train(plan, run, ranks, stop, device)
-    # Not where training failed: ending a group whose other ranks wait in a collective may itself wait for them.
-    dist.destroy_process_group()
-    return result
-
-
-def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: torch.device) -> Result:
-    config = plan.config
+    join_all(plan, run, ranks, device)
+    reach(Point.joined, rank=ranks.rank)
     store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
-    total_steps = step_count(plan, len(store))
     engine = build_engine(plan, device)
     saver = build_saver(plan, run, engine, ranks, data=store.folder.name)
     manifest = resume_all(plan, run, engine, ranks, data=store.folder.name)
+    reach(Point.loaded, rank=ranks.rank)
+    skips = skips_all(run)
+    try:
+        while True:
+            parts = _Parts(plan, run, ranks, stop, watchdog, device, engine, saver, store)
+            result = _train_from(parts, manifest, skips)
+            if isinstance(result, Result):
+                return result
+            with watchdog.saving():
+                saver.finish_all()
+                manifest, _ = newest_good_all(run.checkpoints)
+                refuse_rollback(plan, result, skips, manifest)
+                assert manifest is not None, "refused above"
+                load_all(engine, run.checkpoints, manifest)
+            skips = skip_all(plan, run, result, skips, to=manifest.step, attempt=ranks.attempt, rows=len(store))
+    finally:
+        saver.close(LAST_WRITE_S)
+
+
+def leave_group() -> None:
+    """End the process group; not where training failed: the other ranks may wait in a collective for ever."""
+    dist.destroy_process_group()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What stays the same however often a run goes back."""
+
+    plan: RunPlan
+    run: RunDir
+    ranks: Ranks
+    stop: StopFlag
+    watchdog: Watchdog
+    device: torch.device
+    engine: Any
+    saver: Saver
+    store: TokenStore
+
+
+def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip]) -> Result | Setback:
+    """From a checkpoint, or the beginning, to an end or a setback."""
+    plan, run, ranks = parts.plan, parts.run, parts.ranks
+    config = plan.config
+    total_steps = step_count(plan, len(parts.store))
     start = manifest.step if manifest is not None else 0
     stop_at = min(config.train.stop_at or total_steps, total_steps)
     if ranks.rank == 0:
         facts = {"step": start, "total_steps": total_steps, "world_size": ranks.world_size}
         record(run, Event.training_started, ranks.attempt, **facts)
-    shape = shape_of(engine.module.config.to_dict())
-    metrics = MetricsWriter(
-        run.metrics if ranks.rank == 0 else None,
-        attempt=ranks.attempt,
-        tokens=manifest.tokens if manifest is not None else 0,
-        flops_per_token=flops_per_token(shape, store.meta.tokens / store.meta.rows),
-        world_size=ranks.world_size,
-        device=device,
-    )
-    objective = load_objective(config.objective.name)
+    metrics = _metrics(parts, tokens=manifest.tokens if manifest is not None else 0)
+    due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
+    seed = config.train.seed
     feed = step_data(
-        store, plan.batch, seed=config.train.seed, rank=ranks.rank, pad_id=PAD_ID, start=start, stop=stop_at
+        parts.store, plan.batch, seed=seed, rank=ranks.rank, pad_id=PAD_ID, start=start, stop=stop_at, skips=skips
     )
     with prefetch(feed, PREFETCH_STEPS) as data:
         return run_loop(
             Training(
-                engine=engine,
-                objective=objective,
+                engine=parts.engine,
+                objective=load_objective(config.objective.name),
                 data=data,
-                device=device,
+                device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=_evaluator(plan, engine, metrics, device),
-                saver=saver,
+                evaluate=_evaluator(parts, metrics),
+                warn=lambda step, reason: _warn(parts, step, reason),
+                saver=parts.saver,
                 metrics=metrics,
-                stop=stop,
-                seed=config.train.seed,
+                guard=LossGuard(config.guard, recent_losses_all(run, config.guard, start)),
+                stop=parts.stop,
+                watchdog=parts.watchdog,
+                seed=seed,
                 start=start,
                 total_steps=total_steps,
                 stop_at=stop_at,
                 eval_every=config.train.eval_every,
                 save_every=config.checkpoint.every_steps,
+                owes_evaluation=owes_evaluation_all(run, start, due=due and plan.eval_data is not None),
             )
         )
 
 
-def _evaluator(plan: RunPlan, engine: Any, metrics: MetricsWriter, device: torch.device) -> Callable[[int], None]:
+def _metrics(parts: _Parts, tokens: int) -> MetricsWriter:
+    shape = shape_of(parts.engine.module.config.to_dict())
+    meta = parts.store.meta
+    return MetricsWriter(
+        parts.run.metrics if parts.ranks.rank == 0 else None,
+        attempt=parts.ranks.attempt,
+        tokens=tokens,
+        flops_per_token=flops_per_token(shape, meta.tokens / meta.rows),
+        world_size=parts.ranks.world_size,
+        device=parts.device,
+    )
+
+
+def _evaluator(parts: _Parts, metrics: MetricsWriter) -> Callable[[int], int | None]:
+    plan = parts.plan
     if plan.eval_data is None:
         return lambda step: None
     objective = load_objective(plan.config.objective.name)
     store = TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"]))
 
-    def evaluate(step: int) -> None:
-        micro = plan.batch.micro_batch_size
-        loss, tokens = held_out_loss_all(engine, objective, store, micro_batch_size=micro, pad_id=PAD_ID, device=device)
-        metrics.evaluation(step, loss=loss, tokens=tokens)
+    def evaluate(step: int) -> int | None:
+        heard: list[int] = []
+
+        def before_batch() -> None:
+            parts.watchdog.step()
+            reach(Point.evaluate, rank=parts.ranks.rank, step=step)
+
+        def stopped() -> bool:
+            signal = stopped_all(parts.stop, parts.device)
+            heard.extend(() if signal is None else (signal,))
+            return signal is not None
+
+        measured = held_out_loss_all(
+            parts.engine,
+            objective,
+            store,
+            micro_batch_size=plan.batch.micro_batch_size,
+            pad_id=PAD_ID,
+            device=parts.device,
+            before_batch=before_batch,
+            stopped=stopped,
+        )
+        if measured is None:
+            return heard[0]
+        metrics.evaluation(step, loss=measured[0], tokens=measured[1])
+        return None
 
     return evaluate
+
+
+def _warn(parts: _Parts, step: int, reason: str) -> None:
+    if parts.ranks.rank == 0:
+        record(parts.run, Event.number_warning, parts.ranks.attempt, step=step, reason=reason)
 
 
 def step_count(plan: RunPlan, rows: int) -> int:

@@ -1,0 +1,51 @@
+"""How long before the time limit a job must be told to stop: the step under way, and a checkpoint. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from launcher.config.schema import ClusterConfig, Config, Dtype
+from launcher.config.validate import AUTO
+from launcher.runplan import Lead, Measured, Memory, Topology
+
+NODE_BYTES_PER_S = 0.5e9
+"""Assumed rate at which a node writes to a shared file system while every other node does."""
+STEP_S = 30.0
+"""Assumed length of a step that was never measured."""
+SLACK_S = 60.0
+"""Slurm looks at time limits twice a minute, and the ranks have to agree and leave."""
+LONGEST_SHARE = 0.5
+"""Share of the time limit that the lead may take."""
+
+
+def plan_lead(config: Config, memory: Memory, topology: Topology, measured: Measured | None) -> Lead:
+    """The lead that is set, or one long enough for a step and a checkpoint with everything taken twice."""
+    step_s = STEP_S if measured is None else measured.step_s
+    save_s = (
+        checkpoint_bytes(config, memory) / topology.nodes / NODE_BYTES_PER_S if measured is None else measured.save_s
+    )
+    needed = math.ceil(SLACK_S + 2 * (step_s + save_s))
+    typed = config.cluster.signal_lead_s
+    return Lead(
+        seconds=auto_seconds(config.cluster, needed) if typed == AUTO else int(typed),
+        needed=needed,
+        step_s=round(step_s, 1),
+        save_s=round(save_s, 1),
+        measured=measured is not None,
+    )
+
+
+def auto_seconds(cluster: ClusterConfig, needed: int) -> int:
+    """What is needed, in whole minutes, and at most a share of the time limit."""
+    return max(1, min(60 * math.ceil(needed / 60), int(LONGEST_SHARE * 60 * cluster.time_min)))
+
+
+def checkpoint_bytes(config: Config, memory: Memory) -> float:
+    """Size of a checkpoint: weights and two moments in fp32, and the compute weights where they are others."""
+    per_parameter = 12 if config.precision.dtype is Dtype.fp32 else 14
+    return float(per_parameter * memory.parameters)
+
+
+def too_short(lead: Lead) -> bool:
+    """Whether the job may be ended before its checkpoint is written."""
+    return lead.seconds < lead.needed

@@ -1,0 +1,33 @@
+"""Numbers that go wrong: noticed on values that every rank holds alike, so that all ranks come to one verdict."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from launcher.config.schema import Guard, GuardConfig
+
+
+class LossGuard:
+    """Watches the loss of one run."""
+
+    def __init__(self, config: GuardConfig, recent: Sequence[float]) -> None:
+        """`recent` are the losses of the steps before, oldest first: a resumed run judges as one that never stopped."""
+        self._config = config
+        self._recent: deque[float] = deque(recent, maxlen=config.spike_window)
+
+    def judge(self, loss: float, grad_norm: float | None) -> tuple[Guard, str]:
+        """What follows a step with this mean loss and gradient norm (None where nobody knows it), and why."""
+        bad = not math.isfinite(loss) or (grad_norm is not None and not math.isfinite(grad_norm))
+        if bad:
+            if self._config.not_a_number is not Guard.off:
+                return self._config.not_a_number, f"the loss is {loss}, the gradient norm {grad_norm}"
+            return Guard.off, ""
+        mean = sum(self._recent) / len(self._recent) if self._recent else math.nan
+        full = len(self._recent) == self._config.spike_window
+        if self._config.spike is not Guard.off and full and loss > self._config.spike_factor * mean:
+            reason = f"the loss jumped to {loss:.4g}, from a mean of {mean:.4g} over {len(self._recent)} steps"
+            return self._config.spike, reason
+        self._recent.append(loss)
+        return Guard.off, ""

@@ -1,0 +1,108 @@
+"""Back to the last good checkpoint when numbers went wrong, and past the data that did it.
+
+Owns the bound, the record of what was skipped, and the reading of earlier losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from launcher.checkpoint.manifest import Manifest
+from launcher.config.schema import Guard, GuardConfig
+from launcher.data.order import rows_of_step
+from launcher.errors import NumberError, Problem
+from launcher.publish import publish_json
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
+from launcher.runs.events import Event, record
+from launcher.runs.records import is_step, tail
+from launcher.train.loop import Setback
+from launcher.train.skips import Skip, data_step, read_skips, write_skips
+
+T = TypeVar("T")
+
+
+def from_rank0(make: Callable[[], T]) -> T:
+    """What rank 0 makes, on every rank; collective."""
+    made: list[Any] = [make() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(made, src=0)
+    value: T = made[0]
+    return value
+
+
+def skips_all(run: RunDir) -> list[Skip]:
+    """The windows skipped so far; collective."""
+    return from_rank0(lambda: read_skips(run))
+
+
+def recent_losses_all(run: RunDir, guard: GuardConfig, start: int) -> list[float]:
+    """Losses of the steps up to `start` that a spike is judged by; collective, and nothing is read where none is."""
+    if guard.spike is Guard.off:
+        return []
+
+    def read() -> list[float]:
+        steps = {record["step"]: record["loss"] for record in tail(run.metrics) if is_step(record)}
+        known = [steps[step] for step in sorted(steps) if step <= start and steps[step] is not None]
+        return known[-guard.spike_window :]
+
+    return from_rank0(read)
+
+
+def owes_evaluation_all(run: RunDir, start: int, *, due: bool) -> bool:
+    """Whether the evaluation after `start` steps, if one is due there, was never recorded; collective."""
+    if not due:
+        return False
+    return from_rank0(
+        lambda: not any("eval_loss" in record and record["step"] == start for record in tail(run.metrics))
+    )
+
+
+def refuse_rollback(plan: RunPlan, setback: Setback, skips: Sequence[Skip], manifest: Manifest | None) -> None:
+    """NumberError where there is no going back; the same on every rank."""
+    limit = plan.config.guard.max_rollbacks
+    why = ""
+    if setback.guard is Guard.stop:
+        why = "guard.not_a_number and guard.spike say that the run stops here"
+    elif manifest is None:
+        why = "there is no good checkpoint to go back to"
+    elif len(skips) >= limit:
+        why = f"the run has gone back {len(skips)} times already (guard.max_rollbacks={limit})"
+    if why:
+        raise NumberError(
+            Problem(where=f"step {setback.step}", message=f"{setback.reason}; {why}", remedy="try a lower optim.lr")
+        )
+
+
+def skip_all(
+    plan: RunPlan, run: RunDir, setback: Setback, skips: Sequence[Skip], *, to: int, attempt: int, rows: int
+) -> list[Skip]:
+    """Note that the data since step `to` is skipped; collective. Returns the list with the new window."""
+    window = range(data_step(to, skips), data_step(to, skips) + setback.step - to)
+    added = [*skips, Skip(step=to, count=len(window), reason=setback.reason)]
+
+    def write() -> None:
+        file = run.attempt(attempt).skipped_rows(to)
+        publish_json(file, {"reason": setback.reason, "steps": {step: _rows(plan, step, rows) for step in window}})
+        write_skips(run, added)
+        _tell(run, attempt, setback, file, to, window)
+
+    from_rank0(write)
+    return added
+
+
+def _rows(plan: RunPlan, step: int, rows: int) -> list[int]:
+    size, seed = plan.batch.global_batch_size, plan.config.train.seed
+    found: list[int] = rows_of_step(seed=seed, step=step, global_batch_size=size, rows=rows).tolist()
+    return found
+
+
+def _tell(run: RunDir, attempt: int, setback: Setback, file: Path, to: int, window: range) -> None:
+    words = f"back to step {to}: {setback.reason}; the samples skipped are in {file}"
+    print(words, flush=True)
+    name = str(file.relative_to(run.root))
+    fields = {"step": to, "first": window[0], "last": window[-1], "reason": setback.reason, "file": name}
+    record(run, Event.rolled_back, attempt, **fields)
