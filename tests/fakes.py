@@ -10,9 +10,11 @@ from typing import Any
 
 from launcher.cluster.protocol import Job, QueueState
 from launcher.errors import ClusterError, Problem
+from launcher.plan.build import Request, plan_request
 from launcher.publish import append_record, publish_json
 from launcher.rundir import RunDir
 from launcher.runs.events import Event, record
+from launcher.runs.freeze import freeze
 from launcher.runs.job import write_job
 from launcher.runs.outcome import Ending, Outcome
 
@@ -79,6 +81,10 @@ class FakeSlurm:
         else:
             self._state.write_text(word + "\n")
 
+    def nodes(self, *names: str) -> None:
+        """What sinfo lists, all of them idle."""
+        self._write("sinfo", "".join(f"echo {name} idle;" for name in names))
+
     def refuse(self, words: str) -> None:
         """From now on every command fails with these words."""
         self._refusal.write_text(words + "\n")
@@ -87,6 +93,21 @@ class FakeSlurm:
         """Arguments of each call of a command."""
         lines = self._calls.read_text().splitlines() if self._calls.exists() else []
         return [line.removeprefix(f"{command} ") for line in lines if line.startswith(f"{command} ")]
+
+
+def planned_run(root: Path, *overrides: str) -> RunDir:
+    """A frozen run of the demo, never submitted to anybody."""
+    model, data = write_tiny_model(root / "model"), write_rows(root / "train.jsonl", 100)
+    words = [f"model.path={model}", f"data.train={data}", "data.eval=null", f"runs_root={root / 'runs'}", *overrides]
+    plan = plan_request(Request(recipe="demo", overrides=words, config_dir=None, work_dir=root))
+    run = freeze(plan, words)
+    (run.submissions / "0001").mkdir()
+    return run
+
+
+def slurm_job(job_id: str, submission: int) -> Job:
+    """A job of the cluster."""
+    return Job(kind="slurm", job_id=job_id, host="here", submission=submission)
 
 
 class FakeQueue:

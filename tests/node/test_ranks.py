@@ -12,7 +12,7 @@ SLURM = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_
 
 
 def test_ranks_come_from_slurms_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "3"}.items():
+    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "3", "LAUNCHER_SUBMISSION": "1"}.items():
         monkeypatch.setenv(name, value)
     ranks = read_ranks()
     assert (ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size) == (5, 8, 1, 4)
@@ -20,14 +20,14 @@ def test_ranks_come_from_slurms_variables(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_local_job_inside_an_allocation_is_not_mistaken_for_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "1", **local_variables(1, 2)}.items():
+    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "1", "LAUNCHER_SUBMISSION": "1", **local_variables(1, 2)}.items():
         monkeypatch.setenv(name, value)
     ranks = read_ranks()
     assert (ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size) == (1, 2, 1, 2)
 
 
 def test_torch_gets_the_variables_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "1"}.items():
+    for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "1", "LAUNCHER_SUBMISSION": "1"}.items():
         monkeypatch.setenv(name, value)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.setenv(name, "unset")
