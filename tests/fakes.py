@@ -62,12 +62,13 @@ class FakeSlurm:
         self._state = root / "state"
         self._refusal = root / "refusal"
         note = f'echo "$(basename "$0") $*" >> {self._calls}'
-        refuse = f"[ -f {self._refusal} ] && {{ cat {self._refusal} >&2; exit 1; }}; {note}"
+        self._refuse = refuse = f"[ -f {self._refusal} ] && {{ cat {self._refusal} >&2; exit 1; }}; {note}"
         gone = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
         self._write("sbatch", f"{refuse}; echo PENDING > {self._state}; echo 'Submitted batch job 42'")
         self._write("squeue", f"{refuse}; [ -f {self._state} ] && cat {self._state} || {{ {gone}; }}")
         self._write("scancel", refuse)
         self._write("srun", "exit 1")
+        self.scontrol("")
 
     def _write(self, name: str, body: str) -> None:
         script = self.bin / name
@@ -81,9 +82,19 @@ class FakeSlurm:
         else:
             self._state.write_text(word + "\n")
 
-    def nodes(self, *names: str) -> None:
-        """What sinfo lists, all of them idle."""
-        self._write("sinfo", "".join(f"echo {name} idle;" for name in names))
+    def nodes(self, *names: str, down: tuple[str, ...] = ()) -> None:
+        """What sinfo lists."""
+        lines = [f"{name} idle" for name in names] + [f"{name} down*" for name in down]
+        self._write("sinfo", "".join(f"echo '{line}';" for line in lines))
+
+    def scontrol(self, shown: str, refusing: str | None = None) -> None:
+        """What `scontrol show` prints; with `refusing`, a requeue is refused with those words."""
+        refused = f"[ $1 = requeue ] && {{ echo '{refusing}' >&2; exit 1; }};" if refusing else ""
+        self._write("scontrol", f"{self._refuse}; {refused} [ $1 = show ] && echo '{shown}'; true")
+
+    def accept(self) -> None:
+        """Refuse no more."""
+        self._refusal.unlink()
 
     def refuse(self, words: str) -> None:
         """From now on every command fails with these words."""

@@ -26,8 +26,9 @@ class LossGuard:
             return Guard.off, ""
         mean = sum(self._recent) / len(self._recent) if self._recent else math.nan
         full = len(self._recent) == self._config.spike_window
-        if self._config.spike is not Guard.off and full and loss > self._config.spike_factor * mean:
-            reason = f"the loss jumped to {loss:.4g}, from a mean of {mean:.4g} over {len(self._recent)} steps"
-            return self._config.spike, reason
+        # One that is only warned of counts from here on, as it does for a run that resumes and reads its metrics.
         self._recent.append(loss)
+        if self._config.spike is not Guard.off and full and loss > self._config.spike_factor * mean:
+            reason = f"the loss jumped to {loss:.4g}, from a mean of {mean:.4g} over {self._config.spike_window} steps"
+            return self._config.spike, reason
         return Guard.off, ""
