@@ -42,7 +42,7 @@ ADVICE = {
     FailureClass.gpu_error: "tell the cluster's admins about the node",
     FailureClass.bug: "read the traceback in the rank's log",
     FailureClass.user_error: "mend what the message names, then resume",
-    FailureClass.time_limit: "a longer cluster.signal_lead_s, so that a checkpoint can be written, or a longer cluster.time_min",
+    FailureClass.time_limit: "a longer cluster.signal_lead_s leaves time for a checkpoint, a longer time_min for all",
 }
 
 
