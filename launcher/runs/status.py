@@ -141,6 +141,8 @@ def _decided_by_files(run: RunDir, job: Job) -> tuple[State, str | None] | None:
 
 def _ended(outcome: Outcome) -> tuple[State, str]:
     """How an attempt that nothing follows leaves the run."""
+    if outcome.state is Ending.completed:
+        return State.COMPLETED, outcome.reason
     wanted = outcome.state is Ending.stopped or outcome.failure is None
     return State.CANCELLED if wanted else State.FAILED, outcome.reason
 
