@@ -23,6 +23,7 @@ VERBS = {
     "submit": "plan, freeze and queue a run",
     "ls": "list the runs",
     "status": "where a run stands",
+    "why": "what happened to a run, why, and what to do",
     "logs": "what a run printed",
     "cancel": "stop a run with a checkpoint",
     "resume": "go on from a checkpoint",

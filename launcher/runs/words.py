@@ -67,7 +67,7 @@ def _fields(event: Mapping[str, Any]) -> dict[str, str]:
         if name in event:
             texts[name] = _listed(event[name])
     if isinstance(event.get("nodes"), int):
-        texts["nodes"] = "1 node" if event["nodes"] == 1 else f"{event['nodes']} nodes"
+        texts["nodes"] = counted(event["nodes"], "node")
     return texts
 
 
@@ -78,6 +78,11 @@ def _listed(value: Any) -> str:
 def spaced(name: str) -> str:
     """A class of failure in a sentence."""
     return name.replace("_", " ")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
