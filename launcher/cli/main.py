@@ -27,6 +27,7 @@ VERBS = {
     "logs": "what a run printed",
     "cancel": "stop a run with a checkpoint",
     "resume": "go on from a checkpoint",
+    "ckpt": "list, verify or prune a run's checkpoints",
     "export": "write a Hugging Face model directory",
 }
 """Each has a module of its name in this package, with `arguments(parser)` and `run(options) -> ExitCode`."""
