@@ -8,11 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from launcher.checkpoint.manifest import MANIFEST_VERSION, Manifest, Shard, step_folder
 from launcher.cluster.protocol import Job, QueueState
+from launcher.config.schema import Action
+from launcher.digest import file_sha256
 from launcher.errors import ClusterError, Problem
+from launcher.failures import FailureClass
 from launcher.plan.build import Request, plan_request
 from launcher.publish import append_record, publish_json
 from launcher.rundir import RunDir
+from launcher.runplan import plain
 from launcher.runs.events import Event, record
 from launcher.runs.freeze import freeze
 from launcher.runs.job import write_job
@@ -200,23 +205,67 @@ class MadeRun:
         attempt = len(self.run.attempt_numbers())
         append_record(self.run.metrics, {"step": step, "eval_loss": loss, "eval_tokens": 7, "attempt": attempt})
 
-    def checkpoint(self, step: int) -> None:
-        """A committed checkpoint."""
-        folder = self.run.checkpoints / f"step-{step:08d}"
+    def checkpoint(self, step: int, *, seconds: float = 1.0, stalled_s: float = 1.0) -> Path:
+        """A committed checkpoint of two shards; returns its folder."""
+        folder = step_folder(self.run.checkpoints, step)
         folder.mkdir()
-        (folder / "manifest.json").write_text("{}")
-        record(self.run, Event.checkpoint, len(self.run.attempt_numbers()), step=step)
+        shards = [self._shard(folder, rank) for rank in range(2)]
+        Manifest(
+            version=MANIFEST_VERSION,
+            step=step,
+            total_steps=10,
+            tokens=10 * step,
+            attempt=len(self.run.attempt_numbers()),
+            world_size=2,
+            zero_stage=3,
+            dtype="bf16",
+            data="d",
+            shards=shards,
+        ).write(folder)
+        size = sum(shard.size for shard in shards)
+        self.event(Event.checkpoint, step=step, seconds=seconds, stalled_s=stalled_s, size=size)
+        return folder
 
-    def end(self, state: Ending, reason: str = "so it was", step: int | None = None) -> None:
-        """The current attempt's outcome."""
+    def _shard(self, folder: Path, rank: int) -> Shard:
+        path = folder / f"rank-{rank}.pt"
+        path.write_bytes(f"weights of rank {rank}".encode())
+        return Shard(name=path.name, size=path.stat().st_size, sha256=file_sha256(path), rank=rank)
+
+    def end(
+        self,
+        state: Ending,
+        reason: str = "so it was",
+        step: int | None = None,
+        *,
+        failure: FailureClass | None = None,
+        action: Action = Action.stop,
+        node: str | None = None,
+        advice: str = "",
+        after_s: float = 40.0,
+    ) -> None:
+        """The current attempt's outcome, `after_s` from its start; the next attempt starts there."""
         number = len(self.run.attempt_numbers())
-        Outcome(
+        outcome = Outcome(
             attempt=number,
             job_id=self.job_id,
             state=state,
+            failure=failure or (FailureClass.bug if state is Ending.failed else None),
             reason=reason,
-            exit_code=0,
+            node=node,
+            rank=None,
+            exit_code=1 if state is Ending.failed else 0,
             step=step,
-            ended=self.started + 40,
-        ).write(self.run.attempt(number))
-        record(self.run, Event.attempt_ended, number, state=state.value, reason=reason, exit_code=0, step=step)
+            started=self.started,
+            ended=self.started + after_s,
+            action=action,
+            advice=advice,
+        )
+        outcome.write(self.run.attempt(number))
+        self.started += after_s
+        told = plain(outcome)
+        names = ("state", "failure", "reason", "node", "exit_code", "step", "action", "advice")
+        record(self.run, Event.attempt_ended, number, **{name: told[name] for name in names})
+
+    def event(self, event: Event, **fields: Any) -> None:
+        """Something that happened in the current attempt."""
+        record(self.run, event, len(self.run.attempt_numbers()), **fields)

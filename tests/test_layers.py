@@ -19,7 +19,9 @@ HEAVY = {"torch", "deepspeed", "transformers", "wandb"}
 COMPOSING = {"hydra", "omegaconf", "submitit"}
 SUBMITTING = ("cli", "config", "plan", "cluster", "runs")
 TORCH_FREE = (
+    "checkpoint.inventory",
     "checkpoint.manifest",
+    "checkpoint.verify",
     "data",
     "data.check",
     "data.formats",
@@ -99,7 +101,10 @@ def test_the_submitting_side_reaches_nothing_heavy_when_it_is_imported(module: s
     assert not {name.split(".")[0] for name in reached(module)} & HEAVY
 
 
-@pytest.mark.parametrize("module", ["cli.main", "cli.ls", "cli.status", "cli.logs", "cli.cancel"])
+READING_VERBS = ("main", "ls", "status", "why", "logs", "cancel", "ckpt")
+
+
+@pytest.mark.parametrize("module", [f"cli.{verb}" for verb in READING_VERBS])
 def test_verbs_that_only_read_runs_do_not_wait_for_hydra(module: str) -> None:
     assert not {name.split(".")[0] for name in reached(module)} & COMPOSING
 

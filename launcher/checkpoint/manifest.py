@@ -6,11 +6,12 @@ A folder without a manifest is not a checkpoint; the manifest is written last, a
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.decode import decode
-from launcher.digest import file_sha256
+from launcher.digest import file_sha256, unseen
 from launcher.publish import publish_json
 from launcher.runplan import plain
 
@@ -84,14 +85,17 @@ def committed_steps(checkpoints: Path) -> list[int]:
     return sorted(int(folder.name.removeprefix("step-")) for folder in folders)
 
 
-def fault(folder: Path, shard: Shard, *, content: bool) -> str | None:
-    """What is wrong with a shard on disk; `content` reads it all. None when it is as the manifest says."""
+def fault(folder: Path, shard: Shard, *, content: bool, report: Callable[[int], None] = unseen) -> str | None:
+    """What is wrong with a shard on disk; None when it is as the manifest says.
+
+    `content` reads it all, and `report` is told the bytes that were read.
+    """
     path = folder / shard.name
     try:
         size = path.stat().st_size
         if size != shard.size:
             return f"{shard.name} has {size} bytes instead of {shard.size}"
-        if content and file_sha256(path) != shard.sha256:
+        if content and file_sha256(path, report) != shard.sha256:
             return f"the content of {shard.name} has changed since it was written"
     except OSError as error:
         return f"{shard.name} cannot be read ({error.strerror})"

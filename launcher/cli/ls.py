@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from launcher.cli.options import json_argument, print_json, runs_root
 from launcher.cluster.protocol import Job, QueueState
@@ -54,8 +55,12 @@ def asking_once() -> AskQueue:
 
 def table(found: list[Status]) -> str:
     """Columns under headings."""
-    rows = [HEADINGS, *(_row(item) for item in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    return columns([HEADINGS, *(_row(item) for item in found)])
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of as many cells each, aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )

@@ -23,9 +23,11 @@ VERBS = {
     "submit": "plan, freeze and queue a run",
     "ls": "list the runs",
     "status": "where a run stands",
+    "why": "what happened to a run, why, and what to do",
     "logs": "what a run printed",
     "cancel": "stop a run with a checkpoint",
     "resume": "go on from a checkpoint",
+    "ckpt": "list, verify or prune a run's checkpoints",
     "export": "write a Hugging Face model directory",
 }
 """Each has a module of its name in this package, with `arguments(parser)` and `run(options) -> ExitCode`."""

@@ -8,6 +8,7 @@ from launcher.cli.options import json_argument, named_run, print_json, run_argum
 from launcher.errors import ExitCode
 from launcher.runplan import plain
 from launcher.runs.status import Status, status
+from launcher.runs.words import counted
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,11 @@ def _page(found: Status) -> str:
         "job": found.job_id,
         "step": f"{found.step} of {total}",
         "checkpoint": "none yet" if found.last_checkpoint is None else f"step {found.last_checkpoint}",
-        "attempts": f"{found.attempts}, with {found.lost_steps} steps done twice",
-        "goodput": None if found.goodput is None else f"{found.goodput:.1%}",
+        "attempts": f"{found.attempts}, with {counted(found.lost_steps, 'step')} lost and done again",
+        "goodput": None if found.goodput is None else f"{found.goodput:.1%} of the time allocated",
+        "interval": None
+        if found.checkpoint_interval is None
+        else f"checkpoint.every_steps={found.checkpoint_interval} would lose the least time",
+        "why": None if found.failure is None else f"`launcher why {found.run_id}` tells more",
     }
     return "\n".join(f"{name:<11} {value}" for name, value in lines.items() if value is not None)

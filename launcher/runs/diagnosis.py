@@ -1,34 +1,30 @@
 """From what an attempt left behind to the class of its failure. Pure: it reads nothing.
 
-A failure spreads: one rank dies, and every other one complains about its peer. The order in which causes are looked
-for is what this file owns.
+A failure spreads: one rank dies, and every other one complains about its peer, or is killed with it. The order in
+which causes are looked for is what this file owns.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.failures import FailureClass
 from launcher.runs.outcome import Ending, RankWord
+from launcher.runs.slurm_words import TERMINATED, SlurmWord, ended_by_slurm, killed_for_memory, lost_node, one_node
+
+# Whoever gathers evidence needs these too.
+from launcher.runs.slurm_words import RankExit as RankExit
+from launcher.runs.slurm_words import srun_exits as srun_exits
 
 CONSEQUENCES = (FailureClass.communication, FailureClass.hang)
-"""What a rank says when it is another one that died."""
-HUNG_STATUS = 142
-"""Exit status of a rank that its own watchdog ended (128 + SIGALRM)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RankExit:
-    """A bad exit, in the words of srun or of the local job."""
-
-    rank: int
-    """Global rank."""
-    node: str
-    """Where it ran."""
-    status: int
-    """Exit status; 128 + N for signal N."""
+"""What a rank says when it is another one that died; the rank that says so is not at fault."""
+HUNG_STATUS = 128 + signal.SIGALRM
+"""Exit status of a rank that its own watchdog ended."""
+PEER_IS_GONE = re.compile(r"[Cc]onnection (closed|reset)|closed by peer|Broken pipe")
+"""What a rank is told whose peer's process has ended. One whose network is broken is told of time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +56,7 @@ class Diagnosis:
     state: Ending
     """How it ended."""
     failure: FailureClass | None
-    """Why; None if it completed."""
+    """Why; None if it completed, or if somebody wanted it to end."""
     reason: str
     """In words, with rank and node."""
     node: str | None = None
@@ -73,175 +69,138 @@ class Diagnosis:
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The cause, and the node where it began."""
-    return next(_causes(evidence))
+    found = next(_causes(evidence))
+    known = [word.step for word in evidence.words if word.step is not None]
+    return replace(found, step=max(known)) if found.step is None and known else found
 
 
 def _causes(evidence: Evidence) -> Iterator[Diagnosis]:
     """Every explanation that fits, the likeliest cause first; the last one always fits."""
-    failed = sorted((word for word in evidence.words if word.state is Ending.failed), key=lambda word: word.time)
-    if not failed and _all_well(evidence):
-        told = _told(evidence.words)
-        # SIGTERM says that it is over; Slurm's own words say why.
-        if told.failure is FailureClass.preempted:
-            yield from (replace(told, failure=said.failure, node=said.node) for said in _by_slurm(evidence))
-        yield told
+    failed = sorted(
+        (word for word in evidence.words if word.state is Ending.failed), key=lambda word: (word.time, word.rank)
+    )
+    yield from _told(evidence, failed)
     # Never a consequence of anything else.
-    specific = (word for word in failed if word.failure not in (*CONSEQUENCES, FailureClass.bug))
-    yield from (_by_word(word) for word in specific)
-    yield from _by_slurm(evidence)
-    yield from _killed_for_memory(evidence)
-    lost = _lost(evidence)
+    yield from (_by_word(word) for word in failed if word.failure not in (*CONSEQUENCES, FailureClass.bug))
+    # Before what Slurm does to a job: ranks that hang until its time is up hung first.
+    hang = _hang(evidence)
+    yield from _by_slurm(lost_node(evidence.said))
+    if hang is None:
+        yield from _by_slurm(ended_by_slurm(evidence.said))
+    yield from _by_slurm(killed_for_memory(evidence.said))
+    lost = None if hang else _lost(evidence)
     bugs = [word for word in failed if word.failure is FailureClass.bug]
-    if bugs and not (evidence.exits and lost and evidence.exits[0].rank == lost.rank):
+    # A peer's death can look like an error in the code of those who wait for it.
+    if bugs and (lost is None or evidence.exits[0].rank != lost.rank):
         yield _by_word(bugs[0])
-    if not _hung(evidence) and lost is not None:
-        yield lost
-    yield from _hang(evidence)
+    yield from (cause for cause in (lost, hang) if cause)
+    if evidence.closed_late:
+        yield _nobody_lived(evidence)
     yield from (_by_word(word) for word in failed)
     yield from _told_at_start(evidence)
     yield _silent(evidence)
 
 
-def _all_well(evidence: Evidence) -> bool:
-    """Every rank left a good word; what killed it afterwards cost nothing."""
-    return len(evidence.words) == evidence.world_size > 0
-
-
-def _told(words: Sequence[RankWord]) -> Diagnosis:
-    first = min(words, key=lambda word: word.rank)
-    return Diagnosis(state=first.state, failure=first.failure, reason=first.reason, step=first.step)
+def _told(evidence: Evidence, failed: Sequence[RankWord]) -> Iterator[Diagnosis]:
+    """The good end that the ranks agreed on; who dies after that costs nothing."""
+    # To stop is agreed by all, and said once the checkpoint is there.
+    good = [word for word in evidence.words if word.state is Ending.stopped]
+    if not good and len(evidence.words) == evidence.world_size and all(word.failure in CONSEQUENCES for word in failed):
+        good = [word for word in evidence.words if word.state is Ending.completed]
+    for word in sorted(good, key=lambda word: word.rank):
+        yield Diagnosis(state=word.state, failure=word.failure, reason=word.reason, step=word.step)
 
 
 def _by_word(word: RankWord) -> Diagnosis:
+    failure = word.failure or FailureClass.bug
+    at_fault = failure not in CONSEQUENCES
     return Diagnosis(
         state=Ending.failed,
-        failure=word.failure or FailureClass.bug,
+        failure=failure,
         reason=f"rank {word.rank} on {word.host}: {word.reason}",
-        node=word.blames or word.host,
-        rank=word.rank,
+        node=(word.blames or word.host) if at_fault else None,
+        rank=word.rank if at_fault else None,
         step=word.step,
     )
 
 
-SLURM_SAYS = (
-    (re.compile(r"DUE TO TIME LIMIT"), FailureClass.time_limit, "Slurm ended the job at its time limit"),
-    (re.compile(r"DUE TO PREEMPTION"), FailureClass.preempted, "preempted, with no time left to write a checkpoint"),
-    (
-        re.compile(r"DUE TO NODE FAILURE|Node failure on (?P<node>[\w.-]+)"),
-        FailureClass.node_failure,
-        "Slurm lost a node",
-    ),
-)
-"""Slurm's own words, which leave no doubt."""
-
-
-def _by_slurm(evidence: Evidence) -> Iterator[Diagnosis]:
-    for pattern, failure, reason in SLURM_SAYS:
-        found = pattern.search(evidence.said)
-        if found:
-            node = found.groupdict().get("node")
-            where = "" if node is None else f" ({node})"
-            yield Diagnosis(state=Ending.failed, failure=failure, reason=f"{reason}{where}", node=node)
-
-
-def _killed_for_memory(evidence: Evidence) -> Iterator[Diagnosis]:
-    found = re.search(r"oom[-_ ]kill|Out Of Memory", evidence.said, re.IGNORECASE)
-    if found:
-        node = re.search(r"(?:slurmstepd-|error: )([\w.-]+): (?:task|.*oom)", evidence.said)
-        yield Diagnosis(
-            state=Ending.failed,
-            failure=FailureClass.out_of_host_memory,
-            reason="the kernel killed a process for want of host memory",
-            node=None if node is None else node.group(1),
-        )
+def _by_slurm(word: SlurmWord | None) -> Iterator[Diagnosis]:
+    if word is not None:
+        yield Diagnosis(state=Ending.failed, failure=word.failure, reason=word.reason, node=word.node)
 
 
 def _lost(evidence: Evidence) -> Diagnosis | None:
-    """The first rank that ended without a word."""
-    worded = {word.rank for word in evidence.words}
+    """The rank whose death came first, if it ended without a word; those killed after it were ended for its sake."""
+    words = {word.rank: word for word in evidence.words}
     for end in evidence.exits:
-        if end.rank not in worded and end.status not in (HUNG_STATUS, 128 + 15):
-            how = f"was killed by signal {end.status - 128}" if end.status > 128 else f"left with status {end.status}"
+        word = words.get(end.rank)
+        if word is None and end.status not in (HUNG_STATUS, TERMINATED):
+            reason = f"rank {end.rank} on {_place(end)} {_manner(end.status)}"
             return Diagnosis(
                 state=Ending.failed,
                 failure=FailureClass.lost_process,
-                reason=f"rank {end.rank} on {end.node} {how}",
-                node=end.node,
+                reason=reason,
+                node=one_node(end.node),
                 rank=end.rank,
             )
+        # Deaths at the same moment are told in any order: a rank that was left by a peer is not the first one.
+        left = word is not None and word.failure is FailureClass.communication and PEER_IS_GONE.search(word.reason)
+        if not left:
+            return None
     return None
 
 
-def _hung(evidence: Evidence) -> bool:
-    return bool(evidence.dumped) or any(end.status == HUNG_STATUS for end in evidence.exits)
+def _place(end: RankExit) -> str:
+    return end.node if one_node(end.node) else f"one of {end.node}"
 
 
-def _hang(evidence: Evidence) -> Iterator[Diagnosis]:
-    if not _hung(evidence):
-        return
+def _manner(status: int) -> str:
+    if status <= 128:
+        return f"left with status {status} and no word"
+    number = status - 128
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"was killed ({name})" if number == signal.SIGKILL else f"crashed ({name})"
+
+
+def _hang(evidence: Evidence) -> Diagnosis | None:
+    """Ranks that waited too long, and the one that they waited for where it shows."""
     dumped = {*evidence.dumped, *(end.rank for end in evidence.exits if end.status == HUNG_STATUS)}
-    silent = [end for end in evidence.exits if end.rank not in dumped]
+    if not dumped:
+        return None
+    # Who is stopped, or stuck in the kernel, is the one whose watchdog never spoke. One that died first is no hang.
+    spoke = {*dumped, *(word.rank for word in evidence.words)}
+    first = evidence.exits[0] if evidence.exits else None
+    if first is not None and first.rank not in spoke and first.status != TERMINATED:
+        return None
+    silent = [end for end in evidence.exits if end.rank not in spoke]
+    places = {end.node for end in silent}
     reason = f"{len(dumped)} of {evidence.world_size} ranks waited too long; their stacks are in the attempt's folder"
-    # Who is stopped, or stuck in the kernel, is the one whose watchdog never spoke.
-    if silent:
-        reason = f"rank {silent[0].rank} on {silent[0].node} stopped answering, and {reason}"
-    yield Diagnosis(
+    if len(places) == 1:
+        ranks = ", ".join(str(end.rank) for end in silent)
+        reason = f"rank{'s'[: len(silent) - 1]} {ranks} on {_place(silent[0])} stopped answering, and {reason}"
+    return Diagnosis(
         state=Ending.failed,
         failure=FailureClass.hang,
         reason=reason,
-        node=silent[0].node if silent else None,
-        rank=silent[0].rank if silent else None,
+        # Silent ranks on several nodes: which of them was waited for does not show.
+        node=one_node(silent[0].node) if len(places) == 1 else None,
+        rank=silent[0].rank if len(silent) == 1 else None,
     )
 
 
 def _told_at_start(evidence: Evidence) -> Iterator[Diagnosis]:
     """Told to leave before the ranks could take the signal."""
-    if any(end.status == 128 + 15 for end in evidence.exits):
+    if any(end.status == TERMINATED for end in evidence.exits):
         reason = "told to leave (SIGTERM) before the ranks had started"
         yield Diagnosis(state=Ending.stopped, failure=FailureClass.preempted, reason=reason)
 
 
+def _nobody_lived(evidence: Evidence) -> Diagnosis:
+    reason = f"{evidence.first_node}, or the job's own process there, died: nobody lived to say how the attempt ended"
+    return Diagnosis(state=Ending.failed, failure=FailureClass.node_failure, reason=reason, node=evidence.first_node)
+
+
 def _silent(evidence: Evidence) -> Diagnosis:
-    if evidence.closed_late:
-        reason = f"{evidence.first_node} or its slurmd died, and nobody lived to say how the attempt ended"
-        return Diagnosis(
-            state=Ending.failed, failure=FailureClass.node_failure, reason=reason, node=evidence.first_node
-        )
     missing = evidence.world_size - len(evidence.words)
     reason = f"{missing} of {evidence.world_size} ranks ended without a word, with exit code {evidence.exit_code}"
     return Diagnosis(state=Ending.failed, failure=FailureClass.lost_process, reason=reason)
-
-
-EXIT_LINE = re.compile(r"^srun: error: (?P<node>[\w.-]+): tasks? (?P<tasks>[\d,-]+): (?P<how>.+?)\s*$", re.MULTILINE)
-SIGNAL_NAMES = {
-    "Killed": 9,
-    "Terminated": 15,
-    "Aborted": 6,
-    "Segmentation fault": 11,
-    "Bus error": 7,
-    "Alarm clock": 14,
-    "Illegal instruction": 4,
-}
-
-
-def srun_exits(said: str) -> list[RankExit]:
-    """The bad exits that srun told, in its order."""
-    found = []
-    for line in EXIT_LINE.finditer(said):
-        status = _status(line["how"])
-        if status:
-            found += [RankExit(rank=rank, node=line["node"], status=status) for rank in _ranks(line["tasks"])]
-    return found
-
-
-def _status(how: str) -> int:
-    code = re.match(r"Exited with exit code (\d+)", how)
-    if code:
-        return int(code.group(1))
-    return next((128 + number for name, number in SIGNAL_NAMES.items() if how.startswith(name)), 0)
-
-
-def _ranks(text: str) -> Iterator[int]:
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        yield from range(int(first), int(last or first) + 1)

@@ -11,22 +11,18 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from launcher.cluster.protocol import QueueState
-from launcher.errors import ClusterError
 from launcher.publish import read_records
 from launcher.rundir import RunDir
 from launcher.runs.events import Event
-from launcher.runs.job import read_job
 from launcher.runs.records import NewRecords, is_step
 from launcher.runs.screen import Screen
 from launcher.runs.status import ACTIVE, AskQueue, State, Status, ask_cluster, status
+from launcher.runs.words import words
 
 LOOK_S = 0.3
 """Between looks at the run's files."""
 FIRST_ASK_S, LONGEST_ASK_S = 2.0, 30.0
 """Between questions to the queue, which a whole cluster shares: the longer nothing happens, the rarer."""
-ENDING_S = 60.0
-"""How long a job that failed may stay in the queue before we stop waiting to see whether it is requeued."""
 
 
 def follow(run: RunDir, screen: Screen, ask: AskQueue = ask_cluster) -> Status:
@@ -56,34 +52,20 @@ class _Watch:
         self._attempt = 0
 
     def watch(self) -> Status:
+        """Until the state is no longer active: an attempt that another one follows is not the end."""
         pause, next_ask = FIRST_ASK_S, 0.0
-        waiting_since: float | None = None
         while True:
             ended = self._show_new()
             now = time.monotonic()
             if ended or now >= next_ask:
                 found = status(self._run, self._ask)
                 if found.state not in ACTIVE:
-                    waiting_since = waiting_since or now
-                    if not self._may_come_back(found) or now - waiting_since > ENDING_S:
-                        self._show_new()
-                        return found
-                else:
-                    waiting_since = None
-                    self._tell_phase(found)
+                    self._show_new()
+                    return found
+                self._tell_phase(found)
                 pause = FIRST_ASK_S if ended else min(LONGEST_ASK_S, pause * 1.3)
                 next_ask = now + pause
             time.sleep(LOOK_S)
-
-    def _may_come_back(self, found: Status) -> bool:
-        """Whether a failed attempt's job is still leaving the queue, from where it may be requeued."""
-        job = read_job(self._run)
-        if job is None or found.state is not State.FAILED:
-            return False
-        try:
-            return self._ask(job) is not QueueState.gone
-        except ClusterError:
-            return False
 
     def _show_new(self) -> bool:
         """Show every new record; whether an attempt ended among them."""
@@ -166,21 +148,3 @@ def _phase(run: RunDir, attempt: int, found: Status) -> Iterator[str]:
         yield "ranks started: loading the model" if ready else "preparing data"
     if found.reason is not None and found.reason != "starting":
         yield f"– {found.reason}"
-
-
-def words(event: dict[str, Any]) -> str:
-    """An event as a person would tell it."""
-    texts = {
-        Event.submitted: "submitted as job {job_id}",
-        Event.attempt_started: "attempt {attempt} started on {host}",
-        Event.training_started: "training from step {step} of {total_steps} on {world_size} ranks",
-        Event.checkpoint: "checkpoint at step {step}",
-        Event.save_failed: "checkpoint at step {step} could not be written: {reason}",
-        Event.passed_over: "checkpoint at step {step} passed over: {reason}",
-        Event.attempt_ended: "attempt {attempt} {state}: {reason}",
-        Event.cancel_requested: "asked to stop",
-        Event.exported: "exported step {step} to {path}",
-    }
-    known = {str(kind.value): text for kind, text in texts.items()}
-    name = str(event["event"])
-    return known.get(name, name).format_map({"state": "ended", **event})

@@ -101,4 +101,9 @@ class Outcome:
         """The attempt's outcome; None while it runs, or if nobody lived to write one."""
         if not attempt.outcome.is_file():
             return None
-        return decode(cls, json.loads(attempt.outcome.read_text(encoding="utf-8")))
+        document = json.loads(attempt.outcome.read_text(encoding="utf-8"))
+        return decode(cls, {"started": document["ended"], **BEFORE_CLASSES, **document})
+
+
+BEFORE_CLASSES = {"failure": None, "node": None, "rank": None, "action": Action.stop.value, "advice": ""}
+"""What an outcome does not say whose run began before failures had classes; it can still be listed."""

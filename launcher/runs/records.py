@@ -6,6 +6,7 @@ metrics.jsonl grows with the run; asking how a run stands must not.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,12 +47,31 @@ def tail(path: Path, end: int | None = None) -> list[dict[str, Any]]:
     return _records(data if start == 0 else data[data.find(b"\n") + 1 :])
 
 
+def last_steps(path: Path, attempt: int) -> list[dict[str, Any]]:
+    """The last optimiser steps that `attempt` recorded, found by bisection; as many as `tail` holds."""
+    if not path.is_file():
+        return []
+    return [record for record in tail(path, _end_of(path, (attempt, math.inf))) if is_step(record, attempt)]
+
+
 def last_step(path: Path, attempt: int) -> int | None:
-    """The last optimiser step that `attempt` recorded, found by bisection; None if it recorded none."""
+    """The last optimiser step that `attempt` recorded; None if it recorded none."""
+    steps = last_steps(path, attempt)
+    return int(steps[-1]["step"]) if steps else None
+
+
+def held_out_loss(path: Path, attempt: int, step: int) -> float | None:
+    """The held-out loss that `attempt` measured after `step`; None if it is not known.
+
+    Found by bisection over steps, which an attempt that went back to an earlier one may defeat.
+    """
     if not path.is_file():
         return None
-    steps = [record["step"] for record in tail(path, _end_of(path, attempt)) if is_step(record, attempt)]
-    return int(steps[-1]) if steps else None
+    near = tail(path, _end_of(path, (attempt, step)))
+    losses = [
+        item["eval_loss"] for item in near if "eval_loss" in item and (item["attempt"], item["step"]) == (attempt, step)
+    ]
+    return losses[-1] if losses else None
 
 
 def is_step(record: dict[str, Any], attempt: int | None = None) -> bool:
@@ -59,14 +79,14 @@ def is_step(record: dict[str, Any], attempt: int | None = None) -> bool:
     return "loss" in record and attempt in (None, record["attempt"])
 
 
-def _end_of(path: Path, attempt: int) -> int:
-    """Byte at which the first record of a later attempt begins. Attempts follow one another in the file."""
+def _end_of(path: Path, place: tuple[float, float]) -> int:
+    """Byte at which the first record beyond (attempt, step) begins. Attempts follow one another in the file."""
     with path.open("rb") as file:
         low, high = 0, file.seek(0, 2)
         while low < high:
             middle = (low + high) // 2
             record = _first_record(file, middle)
-            if record is None or record.get("attempt", 0) > attempt:
+            if record is None or (record.get("attempt", 0), record.get("step", 0)) > place:
                 high = middle
             else:
                 low = middle + 1

@@ -11,7 +11,9 @@ from launcher.runs.diagnosis import Diagnosis
 from launcher.runs.outcome import Ending, Outcome
 
 STRIKES = 2
-"""Failures on one node after which it is avoided, whatever the class's action."""
+"""Failures of one node after which it is avoided, also where the class alone would start again anywhere."""
+BY_NODE = (FailureClass.node_failure, FailureClass.gpu_error, FailureClass.lost_process, FailureClass.hang)
+"""Classes that a bad node explains. Others name the node where they showed: the first rank meets every error first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +38,11 @@ ADVICE = {
     FailureClass.hang: "read the stacks in the attempt's folder; if the phase is only slow, raise watchdog.step_s, "
     "start_s or save_s",
     FailureClass.communication: "check the fabric between the nodes (NCCL_DEBUG=INFO in cluster.environment says more)",
+    FailureClass.lost_process: "read the end of the rank's log, and the node's kernel log (dmesg)",
     FailureClass.gpu_error: "tell the cluster's admins about the node",
     FailureClass.bug: "read the traceback in the rank's log",
     FailureClass.user_error: "mend what the message names, then resume",
-    FailureClass.time_limit: "a longer cluster.time_min, or cluster.signal_lead_s if no checkpoint was written",
+    FailureClass.time_limit: "a longer cluster.signal_lead_s leaves time for a checkpoint, a longer time_min for all",
 }
 
 
@@ -59,13 +62,14 @@ def decide(
     failure = diagnosis.failure
     if diagnosis.state is Ending.completed or cancelled or failure is None:
         return Decision(action=Action.stop, advice="")
-    advice = ADVICE.get(failure, "")
+    # A stop that was announced, and left a checkpoint, leaves nothing to mend.
+    advice = ADVICE.get(failure, "") if diagnosis.state is Ending.failed else ""
     action = action_of(failure, policy)
     bound = policy.max_without_progress
     if action is not Action.stop and len(progress) >= bound and not any(progress[-bound:]):
         words = f"{bound} attempts in a row have written no checkpoint, so the run is not started again"
         return Decision(action=Action.stop, advice="; ".join(part for part in (words, advice) if part))
-    if action is Action.requeue and _strikes(diagnosis, earlier) >= STRIKES:
+    if action in (Action.requeue, Action.requeue_later) and _strikes(diagnosis, earlier) >= STRIKES:
         action = Action.requeue_elsewhere
     return Decision(action=action, advice=advice)
 
@@ -80,9 +84,9 @@ def action_of(failure: FailureClass, policy: RetryConfig) -> Action:
 
 def _strikes(diagnosis: Diagnosis, earlier: Sequence[Outcome]) -> int:
     """How often the node has failed this run, now included."""
-    if diagnosis.node is None:
+    if diagnosis.node is None or diagnosis.failure not in BY_NODE:
         return 0
-    return 1 + sum(outcome.node == diagnosis.node for outcome in earlier)
+    return 1 + sum(outcome.node == diagnosis.node and outcome.failure in BY_NODE for outcome in earlier)
 
 
 def bad_nodes(outcomes: Sequence[Outcome]) -> dict[str, str]:

@@ -5,24 +5,24 @@ Owns the states. Knows no cluster: the queue is asked through a function.
 
 from __future__ import annotations
 
-import itertools
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from launcher.checkpoint.manifest import committed_steps
 from launcher.cluster import executor
 from launcher.cluster.protocol import Job, QueueState
+from launcher.config.schema import Action, ClusterKind
 from launcher.errors import ClusterError
+from launcher.failures import FailureClass
 from launcher.publish import read_records
 from launcher.rundir import RunDir
 from launcher.runs.events import Event
+from launcher.runs.history import Attempt, goodput, history, read_attempts
+from launcher.runs.interval import suggested_interval
 from launcher.runs.job import cancel_requested, read_job
 from launcher.runs.outcome import Ending, Outcome
-from launcher.runs.records import is_step, last_step, tail
+from launcher.runs.records import is_step, tail
 
 
 class State(Enum):
@@ -64,23 +64,13 @@ class Status:
     lost_steps: int
     """Steps that were done and had to be done again."""
     goodput: float | None
-    """Time of the steps that count, as a share of the time since the first start."""
+    """Time in steps that count as a share of the time for which the run held its nodes; an estimate."""
     reason: str | None
     """Why the state is what it is, where there is something to say."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
-    """What an attempt's folder says."""
-
-    number: int
-    """From 1."""
-    submission: int
-    """Submission that it belongs to; 0 if it died before it could say so."""
-    started: float | None
-    """Unix time."""
-    outcome: Outcome | None
-    """How it ended; None while it runs, or if nobody lived to say."""
+    failure: FailureClass | None
+    """What the newest attempt ended of; None while it runs, and where nothing failed."""
+    checkpoint_interval: int | None
+    """Steps between checkpoints that would lose the least time; None while nothing failed."""
 
 
 def ask_cluster(job: Job) -> QueueState:
@@ -92,40 +82,26 @@ def status(run: RunDir, ask: AskQueue = ask_cluster) -> Status:
     """Where the run stands now. An unreachable queue is told in `reason`; the files answer alone."""
     job = read_job(run)
     state, reason = (State.FAILED, "never submitted") if job is None else _state(run, job, ask)
-    attempts = read_attempts(run)
-    records = [record for record in tail(run.metrics) if is_step(record)]
-    starts = [record for record in read_records(run.events) if record["event"] == Event.training_started.value]
-    step = int(records[-1]["step"]) if records else 0
+    events = read_records(run.events)
+    passages = history(run, active=state in ACTIVE, events=events)
+    starts = [record for record in events if record["event"] == Event.training_started.value]
+    steps = [record for record in tail(run.metrics) if is_step(record)]
     checkpoints = committed_steps(run.checkpoints)
+    newest = passages[-1].attempt.outcome if passages else None
     return Status(
         run_id=run.root.name,
         state=state,
         job_id=None if job is None else job.job_id,
-        attempts=len(attempts),
-        step=step,
+        attempts=len(passages),
+        step=int(steps[-1]["step"]) if steps else 0,
         total_steps=int(starts[-1]["total_steps"]) if starts else None,
         last_checkpoint=checkpoints[-1] if checkpoints else None,
-        lost_steps=_lost_steps(run, starts),
-        goodput=_goodput(run, attempts, records, active=state in ACTIVE),
+        lost_steps=sum(passage.lost for passage in passages),
+        goodput=goodput(passages),
         reason=reason,
+        failure=None if newest is None else newest.failure,
+        checkpoint_interval=suggested_interval(passages, events),
     )
-
-
-def read_attempts(run: RunDir) -> list[Attempt]:
-    """All attempts, in order."""
-    found = []
-    for number in run.attempt_numbers():
-        folder = run.attempt(number)
-        start = json.loads(folder.start.read_text(encoding="utf-8")) if folder.start.is_file() else {}
-        found.append(
-            Attempt(
-                number=number,
-                submission=int(start.get("submission", 0)),
-                started=start.get("time"),
-                outcome=Outcome.read(folder),
-            )
-        )
-    return found
 
 
 def _current(run: RunDir, job: Job) -> Attempt | None:
@@ -158,13 +134,17 @@ def _decided_by_files(run: RunDir, job: Job) -> tuple[State, str | None] | None:
         return State.COMPLETED, outcome.reason
     if cancel_requested(run, job):
         return State.CANCELLED, outcome.reason
-    # Only Slurm requeues.
-    return _ended(outcome) if job.kind == "local" else None
+    # Slurm starts a job again also on an administrator's word; a job on this machine only on its own.
+    final = job.kind == ClusterKind.local.value and outcome.action is Action.stop
+    return _ended(outcome) if final else None
 
 
 def _ended(outcome: Outcome) -> tuple[State, str]:
-    state = State.CANCELLED if outcome.state is Ending.stopped else State.FAILED
-    return state, outcome.reason
+    """How an attempt that nothing follows leaves the run."""
+    if outcome.state is Ending.completed:
+        return State.COMPLETED, outcome.reason
+    wanted = outcome.state is Ending.stopped or outcome.failure is None
+    return State.CANCELLED if wanted else State.FAILED, outcome.reason
 
 
 def _in_queue(run: RunDir, job: Job, queue: QueueState) -> tuple[State, str | None]:
@@ -173,52 +153,52 @@ def _in_queue(run: RunDir, job: Job, queue: QueueState) -> tuple[State, str | No
     asked = "asked to stop" if cancel_requested(run, job) else None
     if queue is QueueState.pending:
         state = State.QUEUED if attempt is None else State.REQUEUED
-        return state, asked or (None if outcome is None else outcome.reason)
+        return state, asked or (None if outcome is None else _to_be_continued(outcome))
     if outcome is None:
         return State.RUNNING, asked or ("starting" if attempt is None else None)
     # A job whose attempt has ended is on its way out, or on its way back into the queue.
-    if outcome.state is Ending.stopped:
-        return State.REQUEUED, outcome.reason
-    return _ended(outcome)
+    return _ended(outcome) if outcome.action is Action.stop else (State.REQUEUED, _to_be_continued(outcome))
+
+
+def _to_be_continued(outcome: Outcome) -> str:
+    where = f" without {outcome.node}" if outcome.action is Action.requeue_elsewhere and outcome.node else ""
+    when = " after a pause" if outcome.action is Action.requeue_later else ""
+    return f"{outcome.reason}; it starts again{where}{when}"
 
 
 def _gone(run: RunDir, job: Job) -> tuple[State, str]:
     attempt = _current(run, job)
     if attempt is not None and attempt.outcome is not None:
-        return _ended(attempt.outcome)
+        if attempt.outcome.action is Action.stop:
+            return _ended(attempt.outcome)
+        return State.FAILED, _not_continued(run, attempt.outcome)
     if cancel_requested(run, job):
         return State.CANCELLED, "cancelled before it could write a checkpoint" if attempt else "cancelled in the queue"
     folder = run.submissions if attempt is None else run.attempt(attempt.number).root
     return State.FAILED, f"job {job.job_id} left the queue without a word; its logs are in {folder}"
 
 
+def _not_continued(run: RunDir, outcome: Outcome) -> str:
+    refusals = [
+        str(event["reason"])
+        for event in read_records(run.events)
+        if event["event"] == Event.requeue_failed.value and event["attempt"] == outcome.attempt
+    ]
+    why = f" ({refusals[-1]})" if refusals else ""
+    return (
+        f"{outcome.reason}; it should have started again, and did not{why}: "
+        f"`launcher resume {run.root.name}` goes on from the newest checkpoint"
+    )
+
+
 def _by_files_alone(run: RunDir, job: Job, error: ClusterError) -> tuple[State, str]:
     attempt = _current(run, job)
     said = error.problems[0].message
     if attempt is not None and attempt.outcome is not None:
-        state, reason = _ended(attempt.outcome)
-        return state, f"{reason} (whether it was requeued is not known: {said})"
+        outcome = attempt.outcome
+        if outcome.action is Action.stop:
+            state, reason = _ended(outcome)
+            return state, f"{reason} (going by the run's files alone: {said})"
+        return State.REQUEUED, f"{_to_be_continued(outcome)} (whether it was requeued is not known: {said})"
     state = State.QUEUED if attempt is None else State.RUNNING
     return state, f"going by the run's files alone: {said}"
-
-
-def _lost_steps(run: RunDir, starts: Sequence[dict[str, Any]]) -> int:
-    """Sum over attempts of the last step reached less the step that the next one went on from."""
-    lost = 0
-    for before, after in itertools.pairwise(starts):
-        reached = last_step(run.metrics, int(before["attempt"])) or int(before["step"])
-        lost += max(0, reached - int(after["step"]))
-    return lost
-
-
-def _goodput(
-    run: RunDir, attempts: Sequence[Attempt], records: Sequence[dict[str, Any]], *, active: bool
-) -> float | None:
-    """Steps that count × mean time of a recent step, over the wall time since the first start."""
-    first = next((attempt.started for attempt in attempts if attempt.started is not None), None)
-    if first is None or not records:
-        return None
-    outcome = attempts[-1].outcome
-    end = time.time() if active else run.metrics.stat().st_mtime if outcome is None else outcome.ended
-    mean_s = sum(float(record["step_time_s"]) for record in records) / len(records)
-    return round(min(1.0, int(records[-1]["step"]) * mean_s / (end - first)), 3) if end > first else None

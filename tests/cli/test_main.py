@@ -23,7 +23,7 @@ def test_help_tells_every_verb(capsys: Out) -> None:
 
 
 def test_the_verbs_are_those_of_the_contract() -> None:
-    assert list(VERBS) == ["plan", "submit", "ls", "status", "logs", "cancel", "resume", "export"]
+    assert list(VERBS) == ["plan", "submit", "ls", "status", "why", "logs", "cancel", "resume", "ckpt", "export"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -83,7 +83,7 @@ def test_status_has_exactly_the_keys_of_the_contract(submitted: RunDir, capsys: 
     found = answer(capsys, "status", "last")
     assert list(found) == [
         "run_id", "state", "job_id", "attempts", "step",
-        "total_steps", "last_checkpoint", "lost_steps", "goodput", "reason",
+        "total_steps", "last_checkpoint", "lost_steps", "goodput", "reason", "failure", "checkpoint_interval",
     ]  # fmt: skip
     assert (found["run_id"], found["state"], found["job_id"]) == (submitted.root.name, "QUEUED", "42")
 
@@ -131,6 +131,18 @@ def test_a_page_of_status_is_readable(work: Path, capsys: Out) -> None:
     text = capsys.readouterr().out
     assert "COMPLETED" in text
     assert "2 of 10" in text
+
+
+def test_why_tells_the_story_as_text_and_as_json(work: Path, capsys: Out) -> None:
+    made = MadeRun(work / "runs", kind="local")
+    made.begin(step=0)
+    made.steps([1, 2])
+    made.end(Ending.failed, "rank 0 on n1: KeyError: 'x'", advice="read the traceback in the rank's log")
+    assert main(["why", "last"]) == 0
+    text = capsys.readouterr().out
+    assert "bug: rank 0 on n1: KeyError" in text
+    assert "to change   read the traceback" in text
+    assert answer(capsys, "why", "last")["attempts"][0]["failure"] == "bug"
 
 
 def test_logs_prints_a_ranks_log(work: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

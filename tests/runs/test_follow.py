@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from launcher.cluster.protocol import Job, QueueState
+from launcher.config.schema import Action
+from launcher.failures import FailureClass
 from launcher.runs import follow as follow_module
+from launcher.runs.events import Event
 from launcher.runs.follow import follow
 from launcher.runs.outcome import Ending
 from launcher.runs.screen import Bar, Lines
@@ -87,24 +90,43 @@ def test_a_run_that_fails_before_training_is_seen_to_fail(tmp_path: Path) -> Non
     made.begin()
     made.end(Ending.failed, "no chat template")
     assert follow(made.run, Lines(out), FakeQueue(GONE).state).state is State.FAILED
-    assert "attempt 1 failed: no chat template" in out.getvalue()
+    assert "attempt 1 failed (bug): no chat template" in out.getvalue()
 
 
-def test_a_failed_attempt_whose_job_comes_back_is_followed_further(tmp_path: Path) -> None:
-    made, out = MadeRun(tmp_path), io.StringIO()
+@pytest.mark.parametrize("kind", ["slurm", "local"])
+def test_an_attempt_that_another_one_follows_is_not_the_end(tmp_path: Path, kind: str) -> None:
+    made, out = MadeRun(tmp_path, kind=kind), io.StringIO()
     made.begin(step=0)
-    made.end(Ending.failed, "a node died")
+    made.end(Ending.failed, "n2 died", failure=FailureClass.node_failure, action=Action.requeue_elsewhere, node="n2")
+    made.event(Event.node_excluded, node="n2", reason="n2 died")
+    made.event(Event.requeued, action="requeue_elsewhere", excluded=["n2"], restarts=1)
     asked = 0
 
     def ask(job: Job) -> QueueState:
         nonlocal asked
         asked += 1
-        if asked == 6:
+        if asked == 4:
             made.begin(step=0)
             made.end(Ending.completed, "all steps done")
-        return RUNNING if asked < 4 else PENDING
+        return RUNNING
 
     assert follow(made.run, Lines(out), ask).state is State.COMPLETED
+    lines = out.getvalue().splitlines()
+    assert lines[2:5] == [
+        "attempt 1 failed (node failure): n2 died",
+        "node n2 will be avoided: n2 died",
+        "requeued, avoiding n2",
+    ]
+    assert lines[5].startswith("requeued (job 42) – n2 died; it starts again without n2")
+
+
+def test_a_run_that_should_have_come_back_and_did_not_has_failed(tmp_path: Path) -> None:
+    made, out = MadeRun(tmp_path), io.StringIO()
+    made.begin(step=0)
+    made.end(Ending.failed, "n2 died", action=Action.requeue)
+    made.event(Event.requeue_failed, reason="Access denied")
+    assert follow(made.run, Lines(out), FakeQueue(RUNNING, GONE).state).state is State.FAILED
+    assert "could not be requeued: Access denied" in out.getvalue()
 
 
 def test_a_resumed_run_is_followed_from_its_resume(tmp_path: Path) -> None:
@@ -173,5 +195,5 @@ def test_a_resumed_run_that_has_not_begun_again_is_not_taken_for_its_last_attemp
         return RUNNING if asked < 4 else GONE
 
     follow(made.run, Lines(out), ask)
-    phases = ["starting", "attempt 2 started on n1", "preparing data", "attempt 2 failed: no"]
+    phases = ["starting", "attempt 2 started on n1", "preparing data", "attempt 2 failed (bug): no"]
     assert out.getvalue().splitlines() == phases

@@ -60,3 +60,18 @@ def test_the_last_step_of_every_attempt_is_found(lengths: list[int], evaluated: 
         path.write_text(text)
         for attempt, length in enumerate(lengths, start=1):
             assert last_step(path, attempt) == (length or None)
+
+
+def test_a_held_out_loss_is_found_by_attempt_and_step_in_a_long_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    text = ""
+    for attempt, first in ((1, 1), (2, 2000)):
+        for step in range(first, first + 3000):
+            text += line(step=step, loss=1.0, attempt=attempt)
+            if step % 500 == 0:
+                text += line(step=step, eval_loss=step + attempt / 10, attempt=attempt)
+    path.write_text(text)
+    assert records.held_out_loss(path, 1, 2500) == 2500.1
+    assert records.held_out_loss(path, 2, 2500) == 2500.2
+    assert records.held_out_loss(path, 1, 2501) is None
+    assert records.held_out_loss(tmp_path / "none", 1, 500) is None

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
 from launcher.cluster.protocol import Job, QueueState
+from launcher.config.schema import Action
+from launcher.failures import FailureClass
+from launcher.runs.events import Event
 from launcher.runs.job import read_job, write_cancel_request
 from launcher.runs.outcome import Ending
 from launcher.runs.status import State, Status, status
@@ -26,7 +30,7 @@ def ask_to_cancel(made: MadeRun) -> None:
 
 def test_the_names_are_those_of_the_contract() -> None:
     names = "run_id state job_id attempts step total_steps last_checkpoint lost_steps goodput reason"
-    assert " ".join(field.name for field in dataclasses.fields(Status)) == names
+    assert " ".join(field.name for field in dataclasses.fields(Status)) == f"{names} failure checkpoint_interval"
 
 
 def test_a_run_that_no_cluster_took_has_failed(tmp_path: Path) -> None:
@@ -54,20 +58,39 @@ def test_an_attempt_without_a_word_is_judged_by_the_queue(
     assert seen(made, answer).state is state
 
 
+AGAIN = (Action.requeue, Action.requeue_elsewhere, Action.requeue_later)
+
+
+@pytest.mark.parametrize("action", AGAIN)
+@pytest.mark.parametrize("ending", [Ending.stopped, Ending.failed])
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [(PENDING, State.REQUEUED), (RUNNING, State.REQUEUED), (GONE, State.FAILED), (None, State.REQUEUED)],
+)
+def test_an_attempt_that_another_one_follows_is_requeued_as_long_as_its_job_lives(
+    tmp_path: Path, ending: Ending, action: Action, answer: QueueState | None, state: State
+) -> None:
+    made = MadeRun(tmp_path)
+    made.begin(step=0)
+    made.end(ending, action=action, failure=FailureClass.preempted)
+    found = seen(made, answer)
+    assert (found.state, found.failure) == (state, FailureClass.preempted)
+    assert str(found.reason).startswith("so it was; it")
+
+
 @pytest.mark.parametrize(
     ("ending", "answer", "state"),
     [
-        (Ending.stopped, PENDING, State.REQUEUED),
-        (Ending.stopped, RUNNING, State.REQUEUED),
-        (Ending.stopped, GONE, State.CANCELLED),
+        # An administrator may put any job back into the queue.
         (Ending.failed, PENDING, State.REQUEUED),
         (Ending.failed, RUNNING, State.FAILED),
         (Ending.failed, GONE, State.FAILED),
-        (Ending.stopped, None, State.CANCELLED),
         (Ending.failed, None, State.FAILED),
+        (Ending.stopped, GONE, State.CANCELLED),
+        (Ending.stopped, None, State.CANCELLED),
     ],
 )
-def test_an_attempt_that_ended_may_have_been_requeued(
+def test_an_attempt_that_nothing_follows_is_the_end_unless_its_job_is_back(
     tmp_path: Path, ending: Ending, answer: QueueState | None, state: State
 ) -> None:
     made = MadeRun(tmp_path)
@@ -75,8 +98,43 @@ def test_an_attempt_that_ended_may_have_been_requeued(
     made.end(ending)
     found = seen(made, answer)
     assert found.state is state
-    assert found.reason is not None
-    assert found.reason.startswith("so it was")
+    assert str(found.reason).startswith("so it was")
+
+
+def test_a_requeue_that_did_not_happen_says_so_and_what_to_do(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path)
+    made.begin(step=0)
+    made.end(Ending.failed, "n2 died", action=Action.requeue_elsewhere, node="n2")
+    made.event(Event.requeue_failed, reason="Requested operation is presently disabled")
+    reason = str(seen(made, GONE).reason)
+    assert "did not (Requested operation is presently disabled)" in reason
+    assert "`launcher resume demo-1`" in reason
+
+
+def test_what_follows_is_told(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path)
+    made.begin(step=0)
+    made.end(Ending.failed, "n2 died", action=Action.requeue_elsewhere, node="n2")
+    assert seen(made, PENDING).reason == "n2 died; it starts again without n2"
+
+
+def test_a_job_that_scancel_ended_is_cancelled(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path)
+    made.begin(step=0)
+    made.end(Ending.failed)
+    path = made.run.attempt(1).outcome
+    path.write_text(json.dumps({**json.loads(path.read_text()), "failure": None}))
+    assert seen(made, GONE).state is State.CANCELLED
+
+
+def test_an_outcome_of_before_the_classes_can_be_read(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path)
+    made.begin(step=0)
+    made.end(Ending.completed, "all steps done")
+    path = made.run.attempt(1).outcome
+    names = ("attempt", "job_id", "state", "reason", "exit_code", "step", "ended")
+    path.write_text(json.dumps({name: json.loads(path.read_text())[name] for name in names}))
+    assert seen(made, GONE).state is State.COMPLETED
 
 
 @pytest.mark.parametrize("ending", list(Ending))
@@ -91,13 +149,23 @@ def test_what_the_files_decide_is_not_asked_of_the_queue(tmp_path: Path, ending:
     assert queue.asked == 0
 
 
-def test_this_machine_never_requeues_so_it_is_not_asked(tmp_path: Path) -> None:
+def test_a_job_on_this_machine_that_stopped_is_not_asked(tmp_path: Path) -> None:
     made = MadeRun(tmp_path, kind="local")
     made.begin(step=0)
     made.end(Ending.failed)
     queue = FakeQueue(PENDING)
     assert status(made.run, queue.state).state is State.FAILED
     assert queue.asked == 0
+
+
+@pytest.mark.parametrize(("answer", "state"), [(RUNNING, State.REQUEUED), (GONE, State.FAILED)])
+def test_a_job_on_this_machine_starts_again_by_itself_while_it_lives(
+    tmp_path: Path, answer: QueueState, state: State
+) -> None:
+    made = MadeRun(tmp_path, kind="local")
+    made.begin(step=0)
+    made.end(Ending.failed, action=Action.requeue)
+    assert seen(made, answer).state is state
 
 
 def test_a_job_that_was_cancelled_in_the_queue_is_cancelled(tmp_path: Path) -> None:
@@ -184,14 +252,6 @@ def test_lost_steps_add_up_over_attempts_also_over_one_that_got_nowhere(tmp_path
     made.evaluation(6)
     made.begin(step=4)
     assert seen(made, RUNNING).lost_steps == 3 + 0 + 2
-
-
-def test_goodput_is_the_time_of_steps_that_count_over_the_time_since_the_start(tmp_path: Path) -> None:
-    made = MadeRun(tmp_path)
-    made.begin(step=0)
-    made.steps(range(1, 11), step_time_s=2.0)
-    made.end(Ending.completed)
-    assert seen(made, GONE).goodput == 0.5
 
 
 def test_numbers_that_nobody_knows_are_null(tmp_path: Path) -> None:
