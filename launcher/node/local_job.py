@@ -64,10 +64,11 @@ class LocalJob:
         """Note every new bad exit, in the order in which they are seen."""
         known = {end.rank for end in self.exits}
         codes = [rank.poll() for rank in self.ranks]
-        for number, code in enumerate(codes):
-            if code and number not in known:
-                status = 128 - code if code < 0 else code
-                self.exits.append(RankExit(rank=number, node=node_name(), status=status))
+        new = [(number, code) for number, code in enumerate(codes) if code and number not in known]
+        # Of those that ended between two looks, one that was killed is the cause, and one that complains is not.
+        for number, code in sorted(new, key=lambda pair: pair[1] > 0):
+            status = 128 - code if code < 0 else code
+            self.exits.append(RankExit(rank=number, node=node_name(), status=status))
         return None not in codes
 
     def _end_survivors(self) -> None:

@@ -107,8 +107,13 @@ def _told(evidence: Evidence, failed: Sequence[RankWord]) -> Iterator[Diagnosis]
     good = [word for word in evidence.words if word.state is Ending.stopped]
     if not good and len(evidence.words) == evidence.world_size and all(word.failure in CONSEQUENCES for word in failed):
         good = [word for word in evidence.words if word.state is Ending.completed]
+    node = lost_node(evidence.said)
     for word in sorted(good, key=lambda word: word.rank):
-        yield Diagnosis(state=word.state, failure=word.failure, reason=word.reason, step=word.step)
+        told = Diagnosis(state=word.state, failure=word.failure, reason=word.reason, step=word.step)
+        # The ranks know that they were told to leave; Slurm may know that it was for a dead node.
+        if node is not None and told.failure is FailureClass.preempted:
+            told = replace(told, failure=node.failure, reason=node.reason, node=node.node)
+        yield told
 
 
 def _by_word(word: RankWord) -> Diagnosis:
