@@ -19,6 +19,7 @@ HEAVY = {"torch", "deepspeed", "transformers", "wandb"}
 COMPOSING = {"hydra", "omegaconf", "submitit"}
 SUBMITTING = ("cli", "config", "plan", "cluster", "runs")
 TORCH_FREE = (
+    "checkpoint.copies",
     "checkpoint.manifest",
     "data",
     "data.check",

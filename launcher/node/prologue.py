@@ -15,6 +15,7 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.checkpoint.copies import convert_apart
 from launcher.data.prepare import prepare
 from launcher.data.progress import shown
 from launcher.errors import ExitCode, LauncherError, Problem, UserError
@@ -56,6 +57,7 @@ def prologue(run: RunDir, attempt: int, job_id: str) -> dict[str, str]:
         plan = RunPlan.load(run.plan)
         _refuse_changed_inputs(plan)
         model = resolve(plan.config.model)
+        convert_apart(run, plan.topology.world_size)
         variables = {"LAUNCHER_ATTEMPT": str(attempt), "LAUNCHER_MODEL": str(model), **_data(plan, model)}
         address, number = master_address(), int(job_id.partition(".")[0])
         variables |= {"MASTER_ADDR": address, "MASTER_PORT": str(master_port(number))}

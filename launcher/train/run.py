@@ -14,6 +14,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
+from launcher.checkpoint.resume import load_all
 from launcher.data.prefetch import prefetch
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.held_out import held_out_loss_all
@@ -24,7 +25,7 @@ from launcher.objectives.registry import load as load_objective
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
-from launcher.train.engine import build_engine, build_saver, resume_all
+from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
 from launcher.train.feed import step_data
 from launcher.train.loop import Result, Training, run_loop
 from launcher.train.metrics import MetricsWriter
@@ -55,9 +56,10 @@ def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: tor
     config = plan.config
     store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
     total_steps = step_count(plan, len(store))
-    engine = build_engine(plan, device)
+    chosen = choose_checkpoint_all(plan, run, ranks, data=store.folder.name)
+    engine = build_engine(plan, device, chosen)
     saver = build_saver(plan, run, engine, ranks, data=store.folder.name)
-    manifest = resume_all(plan, run, engine, ranks, data=store.folder.name)
+    manifest = load_all(engine, chosen)
     start = manifest.step if manifest is not None else 0
     stop_at = min(config.train.stop_at or total_steps, total_steps)
     if ranks.rank == 0:
