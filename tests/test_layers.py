@@ -20,6 +20,7 @@ COMPOSING = {"hydra", "omegaconf", "submitit"}
 SUBMITTING = ("cli", "config", "plan", "cluster", "runs")
 TORCH_FREE = (
     "checkpoint.inventory",
+    "checkpoint.copies",
     "checkpoint.manifest",
     "checkpoint.verify",
     "data",

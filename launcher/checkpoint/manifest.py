@@ -30,7 +30,7 @@ class Shard:
     sha256: str
     """Of the content, taken while it was written."""
     rank: int
-    """Rank that wrote it."""
+    """Rank that wrote it; in a universal copy the file's number, by which ranks share the check."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from launcher import slurm_commands
+from launcher.checkpoint.copies import convert_apart
 from launcher.config.schema import Action
 from launcher.data.prepare import prepare
 from launcher.data.progress import shown
@@ -124,6 +125,7 @@ def prologue(run: RunDir, start: Start) -> dict[str, str]:
         _leave_in_time(run, plan, start)
         _refuse_changed_inputs(plan)
         model = resolve(plan.config.model)
+        convert_apart(run, plan.topology.world_size)
         variables = {"LAUNCHER_ATTEMPT": str(start.attempt), "LAUNCHER_MODEL": str(model), **_data(plan, model)}
         address, number = master_address(), int(start.job_id.partition(".")[0])
         variables |= {"MASTER_ADDR": address, "MASTER_PORT": str(master_port(number))}

@@ -72,6 +72,7 @@ def _zero(config: Config) -> dict[str, Any]:
 REFUSED = {
     "optimizer": "optim",
     "scheduler": "schedule",
+    "checkpoint": "checkpoint",
     "zero_optimization.stage": "zero.stage",
     "zero_optimization.offload_optimizer": "zero.offload_optimizer",
     "zero_optimization.offload_param": "zero.offload_param",

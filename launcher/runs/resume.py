@@ -5,6 +5,7 @@ Refuses what would make another run of it, with the difference.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -85,7 +86,18 @@ def replan(old: RunPlan, overrides: Sequence[str], search: SearchPath, work_dir:
     config = composed.config
     if config is not None:
         config = replace(config, runs_root=str(Path(old.run_dir).parent))
-    return plan_config(config, composed.problems, recipe=old.recipe, run_id=old.run_id, work_dir=work_dir)
+    try:
+        return plan_config(config, composed.problems, recipe=old.recipe, run_id=old.run_id, work_dir=work_dir)
+    except UserError as error:
+        raise UserError(*(_with_global_batch_kept(problem) for problem in error.problems)) from error
+
+
+def _with_global_batch_kept(problem: Problem) -> Problem:
+    """What a new run would mend with another global batch, a resume cannot."""
+    if problem.where != "train.global_batch_size":
+        return problem
+    remedy = "a resume keeps it: take a number of ranks that divides it, and train.micro_batch_size=auto"
+    return replace(problem, valid="", remedy=remedy)
 
 
 def apply(old: RunPlan, overrides: Sequence[str], search: SearchPath) -> Composed:
@@ -127,13 +139,21 @@ def refuse_changes(old: RunPlan, new: RunPlan) -> None:
         Problem(
             where=name,
             message=f"{before} → {after}: a resume cannot change this",
-            remedy="submit a new run, or leave it as it was",
+            remedy=_way_round(old, new) if name == "zero.stage" else "submit a new run, or leave it as it was",
         )
         for name, before, after in _differences(old, new)
         if before != after
     ]
     if changes:
         raise UserError(*changes)
+
+
+def _way_round(old: RunPlan, new: RunPlan) -> str:
+    return (
+        "DeepSpeed cannot carry an optimiser's state over; with the weights alone, go on in a new run: "
+        f"`launcher export {old.run_id}`, then `launcher submit {old.recipe} "
+        f"model.path={shlex.quote(str(RunDir(Path(old.run_dir)).export))} zero.stage={new.config.zero.stage}`"
+    )
 
 
 def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
@@ -147,7 +167,6 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
         yield f"train.{key}", getattr(old.config.train, key), getattr(new.config.train, key)
     yield "precision.dtype", plain(old.config.precision.dtype), plain(new.config.precision.dtype)
     yield "zero.stage", old.config.zero.stage, new.config.zero.stage
-    yield "number of ranks", old.topology.world_size, new.topology.world_size
 
 
 def _refuse_nothing_left(run: RunDir, new: RunPlan, step: int | None) -> None:

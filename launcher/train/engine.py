@@ -1,4 +1,4 @@
-"""DeepSpeed's engine around the model: built, given our checkpoint engine, and brought to where the run stands."""
+"""DeepSpeed's engine around the model: built for the checkpoint to go on from, and given our checkpoint engine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import deepspeed
 import torch
 from deepspeed.utils import logger as deepspeed_logger
 
-from launcher.checkpoint.manifest import Manifest
-from launcher.checkpoint.resume import load_all, newest_good_all, require_same_shape
+from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
 from launcher.checkpoint.save import Saver
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
@@ -23,8 +22,8 @@ from launcher.runs.events import Event, record
 from launcher.train.optimiser import build_optimiser
 
 
-def build_engine(plan: RunPlan, device: torch.device) -> Any:
-    """Model, optimiser and engine; collective."""
+def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> Any:
+    """Model, optimiser and engine, ready to load what was chosen; collective."""
     deepspeed_logger.setLevel(logging.WARNING)
     config = plan.config
     folder = Path(os.environ["LAUNCHER_MODEL"])
@@ -32,7 +31,7 @@ def build_engine(plan: RunPlan, device: torch.device) -> Any:
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=build_optimiser(config, model, device),
-        config=plan.deepspeed,
+        config={**plan.deepspeed, "checkpoint": {"load_universal": chosen is not None and chosen.universal}},
         dist_init_required=False,
     )
     return engine
@@ -63,14 +62,16 @@ def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: 
     )
 
 
-def resume_all(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Manifest | None:
-    """Load the newest good checkpoint, if there is one; collective. Says which were passed over, and why."""
-    manifest, passed = newest_good_all(run.checkpoints)
+def choose_checkpoint_all(plan: RunPlan, run: RunDir, ranks: Ranks, *, data: str) -> Chosen | None:
+    """The newest good checkpoint, if there is one; collective. Says which were passed over, and why.
+
+    UserError when it was written with another ZeRO stage or from other data.
+    """
+    chosen, passed = newest_good_all(run.checkpoints)
     if ranks.rank == 0:
         for step, reason in passed:
             print(f"checkpoint at step {step} is passed over: {reason}", flush=True)
             record(run, Event.passed_over, ranks.attempt, step=step, reason=reason)
-    if manifest is not None:
-        require_same_shape(manifest, world_size=ranks.world_size, stage=plan.config.zero.stage, data=data)
-        load_all(engine, run.checkpoints, manifest)
-    return manifest
+    if chosen is not None:
+        require_same_run(chosen.manifest, stage=plan.config.zero.stage, data=data)
+    return chosen

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from launcher.checkpoint.manifest import Manifest
-from launcher.checkpoint.resume import load_all, newest_good_all
+from launcher.checkpoint.resume import load_all
 from launcher.checkpoint.save import Saver
 from launcher.data.prefetch import prefetch
 from launcher.data.tokens import TokenStore
@@ -29,7 +29,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.train.agree import stopped_all
-from launcher.train.engine import build_engine, build_saver, resume_all
+from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
 from launcher.train.feed import step_data
 from launcher.train.guard import LossGuard
 from launcher.train.join import join_all
@@ -61,9 +61,10 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     join_all(plan, run, ranks, device)
     reach(Point.joined, rank=ranks.rank)
     store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
-    engine = build_engine(plan, device)
+    chosen = choose_checkpoint_all(plan, run, ranks, data=store.folder.name)
+    engine = build_engine(plan, device, chosen)
     saver = build_saver(plan, run, engine, ranks, data=store.folder.name)
-    manifest = resume_all(plan, run, engine, ranks, data=store.folder.name)
+    manifest = load_all(engine, chosen)
     reach(Point.loaded, rank=ranks.rank)
     skips = skips_all(run)
     try:
@@ -74,10 +75,10 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
                 return result
             with watchdog.saving():
                 saver.finish_all()
-                manifest, _ = newest_good_all(run.checkpoints)
-                refuse_rollback(plan, result, skips, manifest)
+                chosen = choose_checkpoint_all(plan, run, ranks, data=store.folder.name)
+                refuse_rollback(plan, result, skips, chosen)
+                manifest = load_all(engine, chosen)
                 assert manifest is not None, "refused above"
-                load_all(engine, run.checkpoints, manifest)
             skips = skip_all(plan, run, result, skips, to=manifest.step, attempt=ranks.attempt, rows=len(store))
     finally:
         saver.close(LAST_WRITE_S)

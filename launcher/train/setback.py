@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from launcher.checkpoint.manifest import Manifest
+from launcher.checkpoint.resume import Chosen
 from launcher.config.schema import Guard, GuardConfig
 from launcher.data.order import rows_of_step
 from launcher.errors import NumberError, Problem
@@ -61,13 +61,13 @@ def owes_evaluation_all(run: RunDir, start: int, *, due: bool) -> bool:
     )
 
 
-def refuse_rollback(plan: RunPlan, setback: Setback, skips: Sequence[Skip], manifest: Manifest | None) -> None:
+def refuse_rollback(plan: RunPlan, setback: Setback, skips: Sequence[Skip], chosen: Chosen | None) -> None:
     """NumberError where there is no going back; the same on every rank."""
     limit = plan.config.guard.max_rollbacks
     why = ""
     if setback.guard is Guard.stop:
         why = "guard.not_a_number and guard.spike say that the run stops here"
-    elif manifest is None:
+    elif chosen is None:
         why = "there is no good checkpoint to go back to"
     elif len(skips) >= limit:
         why = f"the run has gone back {len(skips)} times already (guard.max_rollbacks={limit})"

@@ -89,7 +89,7 @@ def test_an_earlier_step_can_be_taken_up_and_later_ones_are_set_aside(
 
 @pytest.mark.parametrize(
     "override",
-    ["zero.stage=2", "train.seed=1", "train.global_batch_size=16", "data.seq_len=32", "cluster.gpus_per_node=1"],
+    ["zero.stage=2", "train.seed=1", "train.global_batch_size=16", "data.seq_len=32"],
 )
 def test_changes_that_would_make_another_run_are_refused(bench: Bench, straight: Path, override: str) -> None:
     result = bench.run("resume", straight.name, "train.max_steps=8", override, check=False)

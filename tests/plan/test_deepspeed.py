@@ -44,6 +44,7 @@ def test_extra_keys_are_merged_also_below_our_own() -> None:
         ("zero_optimization.offload_optimizer.device", "zero.offload_optimizer"),
         ("optimizer.type", "optim"),
         ("scheduler.type", "schedule"),
+        ("checkpoint.load_universal", "checkpoint"),
         ("train_batch_size", "train"),
         ("bf16.enabled", "precision"),
         ("gradient_clipping", "optim"),
