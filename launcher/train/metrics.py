@@ -55,6 +55,7 @@ class MetricsWriter:
         self._device = device
         self._peak = peak_flops(device)
         self._last = time.perf_counter()
+        self._unwritten: list[dict[str, Any]] = []
 
     def restart_clock(self) -> None:
         """Leave what happened since the last step (evaluation, a checkpoint) out of the next step's time."""
@@ -91,7 +92,14 @@ class MetricsWriter:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()
         }
-        append_record(self._path, {**finite, "attempt": self._attempt})
+        self._unwritten.append({**finite, "attempt": self._attempt})
+        try:
+            while self._unwritten:
+                append_record(self._path, self._unwritten[0])
+                del self._unwritten[0]
+        except OSError as error:
+            # A checkpoint under way can fill the disk, and gives the space back when it fails.
+            print(f"{self._path}: {error}; it is written with the next record", flush=True)
 
     def _mfu(self, tokens_per_s: float) -> float | None:
         """Model FLOPs utilisation (PaLM, arXiv:2204.02311, appendix B): a share of the peak of all GPUs."""
