@@ -19,7 +19,12 @@ HEAVY = {"torch", "deepspeed", "transformers", "wandb"}
 COMPOSING = {"hydra", "omegaconf", "submitit"}
 SUBMITTING = ("cli", "config", "plan", "cluster", "runs")
 TORCH_FREE = (
+    "checkpoint.commit",
+    "checkpoint.completion",
     "checkpoint.manifest",
+    "checkpoint.retain",
+    "checkpoint.tidy",
+    "checkpoint.unfinished",
     "data",
     "data.check",
     "data.formats",

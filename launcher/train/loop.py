@@ -96,7 +96,8 @@ def run_loop(run: Training) -> Result:
         last = done == run.stop_at or stopped_by is not None
         # A run that is told to stop has little time: what it has learnt comes first.
         if _due(done, run.save_every) or last:
-            run.saver.save_all(Position(step=done, total_steps=run.total_steps, tokens=run.metrics.tokens))
+            position = Position(step=done, total_steps=run.total_steps, tokens=run.metrics.tokens)
+            run.saver.save_all(position, wait=last)
         if (_due(done, run.eval_every) or done == run.total_steps) and stopped_by is None:
             run.evaluate(done)
         if last:

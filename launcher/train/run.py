@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
+from launcher.checkpoint.save import Saver
 from launcher.data.prefetch import prefetch
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.held_out import held_out_loss_all
@@ -32,6 +34,8 @@ from launcher.train.schedule import learning_rate
 
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 """After this a collective counts as hung. Nothing slow (tokenising, downloads) happens inside one."""
+CLOSE_TIMEOUT_S = 60.0
+"""For a save under way when training ends; one that waits for a dead rank would wait for ever."""
 PREFETCH_STEPS = 2
 PAD_ID = 0
 """Fills rows up. No row attends to it and no loss counts it, so any id of the vocabulary does."""
@@ -76,7 +80,7 @@ def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: tor
     feed = step_data(
         store, plan.batch, seed=config.train.seed, rank=ranks.rank, pad_id=PAD_ID, start=start, stop=stop_at
     )
-    with prefetch(feed, PREFETCH_STEPS) as data:
+    with prefetch(feed, PREFETCH_STEPS) as data, closing_save(saver):
         return run_loop(
             Training(
                 engine=engine,
@@ -96,6 +100,15 @@ def _train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, device: tor
                 save_every=config.checkpoint.every_steps,
             )
         )
+
+
+@contextmanager
+def closing_save(saver: Saver) -> Iterator[None]:
+    """However training ends, a save that is under way may finish."""
+    try:
+        yield
+    finally:
+        saver.close(CLOSE_TIMEOUT_S)
 
 
 def _evaluator(plan: RunPlan, engine: Any, metrics: MetricsWriter, device: torch.device) -> Callable[[int], None]:
