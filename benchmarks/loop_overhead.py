@@ -144,7 +144,7 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
 class _NoSaver:
     """Checkpoints are not what is measured."""
 
-    def save_all(self, position: object) -> None:
+    def save_all(self, position: object, *, wait: bool) -> None:
         """Nothing."""
 
 

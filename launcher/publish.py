@@ -26,11 +26,15 @@ def sync_dir(path: Path) -> None:
 def publish_text(path: Path, text: str) -> None:
     """Write `text` to `path` (mode 0600) so that a reader sees the old content or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_dir(path.parent)
 
 
@@ -66,23 +70,18 @@ def publish_dir(temporary: Path, final: Path) -> None:
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON line in a single write, so that two writers never interleave within a line.
 
-    OSError where the line did not fit; half a line is then ended, so that the next one is whole.
+    OSError where the file system took none of it, or only a part; the next record then begins on a line of its own.
     """
     line = (json.dumps(record, allow_nan=False) + "\n").encode()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        if not _ends_whole(descriptor):
+        end = os.fstat(descriptor).st_size
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":
             line = b"\n" + line
-        if os.write(descriptor, line) != len(line):
+        if os.write(descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
-
-
-def _ends_whole(descriptor: int) -> bool:
-    """Whether the file is empty or ends with a whole line: a full disk, or a crash, may have left half of one."""
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    return size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from launcher.decode import decode
 from launcher.digest import file_sha256, unseen
@@ -57,6 +58,10 @@ class Manifest:
     """Hash of the tokenised training data."""
     shards: list[Shard]
     """Every file but this one."""
+    fingerprint: dict[str, str] = field(default_factory=dict)
+    """The plan's fingerprint: short hashes by name."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Software that wrote it, by package."""
 
     def write(self, folder: Path) -> None:
         """Publish the manifest: from here on the checkpoint exists."""
@@ -68,11 +73,17 @@ def step_folder(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step-{step:08d}"
 
 
+def manifest_of(document: dict[str, Any]) -> Manifest:
+    """A manifest from its JSON form; AssertionError if it is not one."""
+    # The first checkpoints of this format did not say what wrote them.
+    return decode(Manifest, {"fingerprint": {}, "versions": {}, **document})
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a checkpoint; None if the folder is not one, or was written by another format."""
     try:
         document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return decode(Manifest, document) if document.get("version") == MANIFEST_VERSION else None
+        return manifest_of(document) if document.get("version") == MANIFEST_VERSION else None
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, AssertionError):
         return None
 

@@ -1,28 +1,29 @@
-"""Committing a checkpoint: every rank writes its shards, all agree, rank 0 writes the manifest last."""
+"""Saving while training goes on: all ranks copy their states, training goes on, and threads do the rest.
+
+Owns what is collective in it. What the threads do is the business of `completion`.
+"""
 
 from __future__ import annotations
 
-import shutil
+import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.distributed as dist
 
+from launcher.checkpoint.completion import Completion, Failure, Save
 from launcher.checkpoint.engine import HashingCheckpointEngine
-from launcher.checkpoint.manifest import (
-    MANIFEST,
-    MANIFEST_VERSION,
-    Manifest,
-    Shard,
-    committed_steps,
-    step_folder,
-)
-from launcher.errors import Problem, UserError
-from launcher.publish import publish_text, sync_dir
+from launcher.checkpoint.manifest import Manifest
+from launcher.checkpoint.retain import Policy
+from launcher.checkpoint.unfinished import begin, unfinished_folder
+from launcher.errors import Problem, StorageError
+from launcher.faultpoints import Point, reach
 from launcher.rundir import RunDir
-from launcher.runs.events import Event, record
+
+NOTEWORTHY_WAIT_S = 1.0
+"""Training that waits longer than this for the save before is told of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,82 +41,99 @@ class Position:
 class Saver:
     """Writes the checkpoints of one run."""
 
-    def __init__(
-        self, engine: Any, run: RunDir, *, attempt: int, stage: int, dtype: str, data: str, keep: int | None
-    ) -> None:
+    def __init__(self, engine: Any, run: RunDir, *, draft: Manifest, policy: Policy, asynchronous: bool) -> None:
+        """`draft` says what every manifest of this attempt says; from here on DeepSpeed reads and writes through us."""
         self._engine = engine
-        self._writer = HashingCheckpointEngine(dist.get_rank())
+        self._rank = dist.get_rank()
+        self._writer = HashingCheckpointEngine(self._rank)
         engine.checkpoint_engine = self._writer
-        self._run = run
+        # Copied by rank 0 in the midst of DeepSpeed's collectives, where a full disk must not end it.
+        engine._copy_recovery_script = _kept(self._writer, engine._copy_recovery_script)
         self._checkpoints = run.checkpoints
-        self._attempt = attempt
-        self._facts: dict[str, Any] = {"attempt": attempt, "zero_stage": stage, "dtype": dtype, "data": data}
-        self._keep = keep
+        self._draft = draft
+        self._asynchronous = asynchronous
+        self._completion = Completion(run, policy, rank=self._rank, take=self._writer.take)
+        self._under_way: tuple[Save, threading.Thread] | None = None
 
     def save_all(self, position: Position, *, wait: bool) -> None:
-        """Commit a checkpoint; collective. UserError on every rank, and no checkpoint, if any rank could not write."""
-        folder = step_folder(self._checkpoints, position.step)
-        # What lies there is either a save that was cut off, or one of a timeline that `resume --step` left behind.
-        _on_rank0(position.step, lambda: shutil.rmtree(folder) if folder.exists() else None)
+        """Begin a checkpoint; collective. With `wait` it is committed on return, or StorageError on every rank.
+
+        Otherwise training goes on once the state is copied; a failure is recorded, and the next save tries again.
+        """
+        started = time.monotonic()
+        self._finish_before(position.step)
+        wait = wait or not self._asynchronous
+        draft = replace(self._draft, step=position.step, total_steps=position.total_steps, tokens=position.tokens)
+        folder = unfinished_folder(self._checkpoints, draft.step, draft.attempt)
+        self._writer.begin(draft.step, copying=not wait)
+        with self._writer.keeping(str(folder)):
+            reach(Point.save_begin, rank=self._rank, step=draft.step)
+            if self._rank == 0:
+                begin(folder, draft)
+        # DeepSpeed holds a barrier before any rank's first file.
         self._engine.save_checkpoint(str(self._checkpoints), tag=folder.name, save_latest=False)
-        written: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(written, self._writer.take())
-        errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(written) if error is not None]
-        if errors:
-            raise _failed(position.step, errors)
-        shards = [shard for shards, _ in written for shard in shards]
-        _on_rank0(position.step, lambda: self._commit(folder, position, shards))
+        with self._writer.keeping(str(folder)):
+            reach(Point.save_copied, rank=self._rank, step=draft.step)
+        stalled_s = None if wait else time.monotonic() - started
+        save = Save(folder=folder, draft=draft, started=started, stalled_s=stalled_s)
+        self._under_way = save, self._completion.start(save)
+        if wait and (failure := self._finish_all()) is not None:
+            raise _storage_error(draft.step, failure)
 
     def finish_all(self) -> str | None:
-        return None
+        """Wait until the save under way is committed or has failed; collective. Why it failed, on every rank."""
+        failure = self._finish_all()
+        return None if failure is None else failure.reason
+
+    def failed(self) -> str | None:
+        """Why a save failed since the last call, as far as this rank knows: rank 0 knows."""
+        return self._completion.failed()
 
     def close(self, timeout_s: float) -> None:
-        return None
+        """Give this rank's part of the save under way, and on rank 0 the commit, so long to be over."""
+        if self._under_way is not None:
+            self._under_way[1].join(timeout_s)
 
-    def _commit(self, folder: Path, position: Position, shards: list[Shard]) -> None:
-        sync_dir(folder)
-        Manifest(
-            version=MANIFEST_VERSION,
-            step=position.step,
-            total_steps=position.total_steps,
-            tokens=position.tokens,
-            world_size=dist.get_world_size(),
-            shards=shards,
-            **self._facts,
-        ).write(folder)
-        # What DeepSpeed's own tools look for; nothing of ours reads it.
-        publish_text(self._checkpoints / "latest", folder.name)
-        if self._keep is not None:
-            prune(self._checkpoints, self._keep)
-        record(self._run, Event.checkpoint, self._attempt, step=position.step)
+    def _finish_before(self, step: int) -> None:
+        started = time.monotonic()
+        self._finish_all()
+        waited_s = time.monotonic() - started
+        if waited_s > NOTEWORTHY_WAIT_S and self._rank == 0:
+            print(
+                f"the save at step {step} waited {waited_s:.1f} s for the one before; "
+                "with a larger checkpoint.every_steps training would not",
+                flush=True,
+            )
 
-
-def _on_rank0(step: int, work: Callable[[], None]) -> None:
-    """Do `work` on rank 0 while the others wait; collective. Its OSError is a UserError on every rank."""
-    error: list[Any] = [None]
-    if dist.get_rank() == 0:
-        try:
-            work()
-        except OSError as raised:
-            error[0] = str(raised)
-    dist.broadcast_object_list(error, src=0)
-    if error[0] is not None:
-        raise _failed(step, [f"rank 0: {error[0]}"])
+    def _finish_all(self) -> Failure | None:
+        if self._under_way is None:
+            return None
+        (save, thread), self._under_way = self._under_way, None
+        save.told.wait()
+        untold: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(untold, save.untold)
+        if any(untold):
+            save.hopeless.set()
+        thread.join()
+        answer: list[Any] = [save.failure]
+        dist.broadcast_object_list(answer, src=0)
+        failure: Failure | None = answer[0]
+        return failure
 
 
-def prune(checkpoints: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints. The manifest goes first: half a checkpoint is none."""
-    for step in committed_steps(checkpoints)[:-keep]:
-        folder = step_folder(checkpoints, step)
-        (folder / MANIFEST).unlink()
-        shutil.rmtree(folder)
+def _kept(writer: HashingCheckpointEngine, work: Callable[[str], None]) -> Callable[[str], None]:
+    def guarded(path: str) -> None:
+        with writer.keeping(path):
+            work(path)
+
+    return guarded
 
 
-def _failed(step: int, errors: list[str]) -> UserError:
-    return UserError(
+def _storage_error(step: int, failure: Failure) -> StorageError:
+    return StorageError(
         Problem(
             where=f"checkpoint at step {step}",
-            message="it could not be written; " + "; ".join(errors[:3]),
-            remedy="free space or inodes on that file system, then `launcher resume`; earlier checkpoints are intact",
+            message=f"it could not be written; {failure.reason}",
+            remedy=f"{failure.remedy}, then `launcher resume`; earlier checkpoints are intact",
         )
     )

@@ -137,6 +137,10 @@ def _checkpoints(plan: RunPlan) -> Iterator[str]:
     checkpoint = plan.config.checkpoint
     every = "at the end" if checkpoint.every_steps is None else f"every {_count(checkpoint.every_steps, 'step')}"
     kept = "all are kept" if checkpoint.keep_last is None else f"the last {checkpoint.keep_last} are kept"
+    if checkpoint.keep_every is not None:
+        kept += f", every {_count(checkpoint.keep_every, 'step')} one stays"
+    if checkpoint.keep_best is not None:
+        kept += f", and the best {checkpoint.keep_best} by held-out loss"
     yield f"{every}; {kept}"
 
 

@@ -252,8 +252,14 @@ class CheckpointConfig:
 
     every_steps: int | None
     """Steps between checkpoints; null writes one at the end and when stopped."""
+    asynchronous: bool
+    """Write while training goes on, from a copy in host memory as large as a rank's states; false waits."""
     keep_last: int | None
     """Checkpoints that stay, newest first; null keeps all."""
+    keep_every: int | None
+    """Checkpoints at multiples of so many steps stay as well."""
+    keep_best: int | None
+    """So many checkpoints with the lowest held-out loss stay as well."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

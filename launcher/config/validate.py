@@ -22,7 +22,19 @@ AUTO = "auto"
 
 def validate(config: Config) -> list[Problem]:
     """Everything that is wrong with a well-typed config; empty when it can be planned."""
-    rules = (_paths, _length, _batch_numbers, _optimiser, _schedule, _zero, _data, _model, _cluster, _survival)
+    rules = (
+        _paths,
+        _length,
+        _checkpoint,
+        _batch_numbers,
+        _optimiser,
+        _schedule,
+        _zero,
+        _data,
+        _model,
+        _cluster,
+        _survival,
+    )
     return [problem for rule in rules for problem in rule(config)]
 
 
@@ -96,8 +108,25 @@ def _length(config: Config) -> Iterator[Problem]:
             message=f"{train.stop_at} lies behind the end of the run",
             valid=f"1 to train.max_steps={train.max_steps}, or null",
         )
-    yield from _positive("checkpoint.every_steps", config.checkpoint.every_steps)
-    yield from _positive("checkpoint.keep_last", config.checkpoint.keep_last)
+
+
+def _checkpoint(config: Config) -> Iterator[Problem]:
+    checkpoint = config.checkpoint
+    for name in ("every_steps", "keep_last", "keep_every", "keep_best"):
+        yield from _positive(f"checkpoint.{name}", getattr(checkpoint, name))
+    for name in ("keep_every", "keep_best"):
+        if checkpoint.keep_last is None and getattr(checkpoint, name) is not None:
+            yield Problem(
+                where=f"checkpoint.{name}",
+                message="it keeps nothing in addition: with checkpoint.keep_last=null every checkpoint stays",
+                remedy=f"write checkpoint.keep_last=N, or checkpoint.{name}=null",
+            )
+    if checkpoint.keep_best is not None and config.data.eval is None:
+        yield Problem(
+            where="checkpoint.keep_best",
+            message="without held-out data (data.eval=null) there is no best",
+            remedy="name data.eval, or write checkpoint.keep_best=null",
+        )
 
 
 def _batch_numbers(config: Config) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from launcher.checkpoint.manifest import MANIFEST, committed_steps, step_folder
+from launcher.checkpoint.tidy import discard_unfinished
 from launcher.config.compose import Composed, decode_config, group_choice, is_group, parse
 from launcher.config.search import SearchPath, search_path
 from launcher.errors import NotFoundError, Problem, UserError
@@ -204,4 +205,6 @@ def _set_aside_after(run: RunDir, step: int | None) -> list[Path]:
     for folder in folders:
         (folder / MANIFEST).rename(folder / f"{MANIFEST}.superseded")
         sync_dir(folder)
+    if step is not None:
+        discard_unfinished(run.checkpoints, after_step=step)
     return folders

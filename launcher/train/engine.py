@@ -5,19 +5,24 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
+import transformers
 from deepspeed.utils import logger as deepspeed_logger
 
+import launcher
+from launcher.checkpoint.manifest import MANIFEST_VERSION, Manifest
 from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
+from launcher.checkpoint.retain import Policy
 from launcher.checkpoint.save import Saver
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
 from launcher.rundir import RunDir
-from launcher.runplan import RunPlan
+from launcher.runplan import RunPlan, plain
 from launcher.runs.events import Event, record
 from launcher.train.optimiser import build_optimiser
 
@@ -51,15 +56,29 @@ def whole_gradient_norm(engine: Any) -> float:
 def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Saver:
     """The writer of this run's checkpoints; from here on DeepSpeed reads and writes files through ours."""
     config = plan.config
-    return Saver(
-        engine,
-        run,
+    kept = config.checkpoint
+    draft = Manifest(
+        version=MANIFEST_VERSION,
+        step=0,
+        total_steps=0,
+        tokens=0,
         attempt=ranks.attempt,
-        stage=config.zero.stage,
+        world_size=ranks.world_size,
+        zero_stage=config.zero.stage,
         dtype=config.precision.dtype.value,
         data=data,
-        keep=config.checkpoint.keep_last,
+        shards=[],
+        fingerprint=plain(plan.fingerprint),
+        versions={
+            "torch": torch.__version__,
+            "deepspeed": deepspeed.__version__,
+            "transformers": transformers.__version__,
+            "launcher": launcher.__version__,
+            "python": platform.python_version(),
+        },
     )
+    policy = Policy(last=kept.keep_last, every=kept.keep_every, best=kept.keep_best)
+    return Saver(engine, run, draft=draft, policy=policy, asynchronous=kept.asynchronous)
 
 
 def choose_checkpoint_all(plan: RunPlan, run: RunDir, ranks: Ranks, *, data: str) -> Chosen | None:

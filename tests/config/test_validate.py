@@ -48,6 +48,9 @@ def test_the_demo_has_no_fault() -> None:
     [
         ({"train__max_steps": None}, "train.max_steps, train.epochs"),
         ({"train__epochs": 1}, "train.max_steps, train.epochs"),
+        ({"checkpoint__keep_every": 0}, "checkpoint.keep_every"),
+        ({"checkpoint__keep_last": None, "checkpoint__keep_every": 5}, "checkpoint.keep_every"),
+        ({"checkpoint__keep_best": 1, "data__eval": None}, "checkpoint.keep_best"),
         ({"train__max_steps": 0}, "train.max_steps"),
         ({"train__stop_at": 1001}, "train.stop_at"),
         ({"train__global_batch_size": -8}, "train.global_batch_size"),

@@ -1,0 +1,108 @@
+"""Which checkpoints stay, and the removal of the others. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.checkpoint.commit import remove_folder
+from launcher.checkpoint.manifest import committed_steps, fault, read_manifest, step_folder
+
+UNIVERSAL = re.compile(r"universal-(\d{8,})")
+"""Folders of checkpoints converted for another number of ranks, by step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What stays; a checkpoint goes only if nothing here keeps it."""
+
+    last: int | None
+    """The newest so many; None keeps all."""
+    every: int | None = None
+    """Steps that are a multiple of it."""
+    best: int | None = None
+    """So many with the lowest held-out loss."""
+
+
+def to_remove(steps: Sequence[int], policy: Policy, losses: Mapping[int, float]) -> list[int]:
+    """Those of `steps` that go, ascending. `losses` are held-out losses by step; the newest step always stays."""
+    if policy.last is None:
+        return []
+    kept = set(sorted(steps)[-max(1, policy.last) :])
+    if policy.every is not None:
+        kept |= {step for step in steps if step % policy.every == 0}
+    if policy.best is not None:
+        # Of equals the later: it has seen more.
+        ranked = sorted((step for step in steps if step in losses), key=lambda step: (losses[step], -step))
+        kept |= set(ranked[: policy.best])
+    return sorted(set(steps) - kept)
+
+
+class HeldOutLosses:
+    """Held-out losses of metrics.jsonl; each look reads what was appended since the one before."""
+
+    def __init__(self, metrics: Path) -> None:
+        self._metrics = metrics
+        self._offset = 0
+        self._losses: dict[int, float] = {}
+
+    def read(self) -> Mapping[int, float]:
+        """Loss by step; a step that was evaluated twice counts as it was last."""
+        try:
+            with self._metrics.open("rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offset += len(line)
+                    # Most lines are of steps, and not worth decoding.
+                    if b'"eval_loss"' in line:
+                        self._take(line)
+        except FileNotFoundError:
+            pass
+        return self._losses
+
+    def _take(self, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return
+        step, loss = record.get("step"), record.get("eval_loss")
+        if isinstance(step, int):
+            self._losses.pop(step, None)
+            if isinstance(loss, int | float):
+                self._losses[step] = float(loss)
+
+
+def prune(checkpoints: Path, policy: Policy, losses: Mapping[int, float]) -> list[int]:
+    """Remove what the policy does not keep; the steps removed. Never the newest one that is whole."""
+    steps = committed_steps(checkpoints)
+    going = to_remove(steps, policy, losses)
+    if going:
+        good = newest_whole(checkpoints, steps)
+        going = [step for step in going if step != good]
+    for step in going:
+        remove_folder(step_folder(checkpoints, step))
+    _remove_orphaned_conversions(checkpoints)
+    return going
+
+
+def newest_whole(checkpoints: Path, steps: Sequence[int]) -> int | None:
+    """The newest of `steps` whose files all have the sizes that the manifest says."""
+    return next((step for step in sorted(steps, reverse=True) if _is_whole(step_folder(checkpoints, step))), None)
+
+
+def _is_whole(folder: Path) -> bool:
+    manifest = read_manifest(folder)
+    return manifest is not None and all(fault(folder, shard, content=False) is None for shard in manifest.shards)
+
+
+def _remove_orphaned_conversions(checkpoints: Path) -> None:
+    for folder in checkpoints.glob("universal-*"):
+        match = UNIVERSAL.fullmatch(folder.name)
+        if match and not step_folder(checkpoints, int(match[1])).exists():
+            shutil.rmtree(folder, ignore_errors=True)
