@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -149,6 +151,13 @@ class FakeQueue:
     def stop(self, job: Job) -> None:
         """Note it."""
         self.stopped.append(job.job_id)
+
+
+@functools.cache
+def demo_plan() -> str:
+    """The text of a plan of the demo, for runs that nobody plans."""
+    with tempfile.TemporaryDirectory() as folder:
+        return planned_run(Path(folder)).plan.read_text()
 
 
 class MadeRun:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.checkpoint.commit import remove_folder
+from launcher.checkpoint.copies import prune_universal
 from launcher.checkpoint.manifest import committed_steps, fault, read_manifest, step_folder
-
-UNIVERSAL = re.compile(r"universal-(\d{8,})")
-"""Folders of checkpoints converted for another number of ranks, by step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +83,7 @@ def prune(checkpoints: Path, policy: Policy, losses: Mapping[int, float]) -> lis
         going = [step for step in going if step != good]
     for step in going:
         remove_folder(step_folder(checkpoints, step))
-    _remove_orphaned_conversions(checkpoints)
+    prune_universal(checkpoints, committed_steps(checkpoints))
     return going
 
 
@@ -99,10 +95,3 @@ def newest_whole(checkpoints: Path, steps: Sequence[int]) -> int | None:
 def _is_whole(folder: Path) -> bool:
     manifest = read_manifest(folder)
     return manifest is not None and all(fault(folder, shard, content=False) is None for shard in manifest.shards)
-
-
-def _remove_orphaned_conversions(checkpoints: Path) -> None:
-    for folder in checkpoints.glob("universal-*"):
-        match = UNIVERSAL.fullmatch(folder.name)
-        if match and not step_folder(checkpoints, int(match[1])).exists():
-            shutil.rmtree(folder, ignore_errors=True)

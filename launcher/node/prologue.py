@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from launcher import slurm_commands
 from launcher.checkpoint.copies import convert_apart
+from launcher.checkpoint.tidy import tidy
 from launcher.config.schema import Action
 from launcher.data.prepare import prepare
 from launcher.data.progress import shown
@@ -125,6 +126,8 @@ def prologue(run: RunDir, start: Start) -> dict[str, str]:
         _leave_in_time(run, plan, start)
         _refuse_changed_inputs(plan)
         model = resolve(plan.config.model)
+        for step in tidy(run, start.attempt):
+            record(run, Event.recovered, start.attempt, step=step)
         convert_apart(run, plan.topology.world_size)
         variables = {"LAUNCHER_ATTEMPT": str(start.attempt), "LAUNCHER_MODEL": str(model), **_data(plan, model)}
         address, number = master_address(), int(start.job_id.partition(".")[0])

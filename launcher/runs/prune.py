@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.checkpoint.manifest import MANIFEST, committed_steps, step_folder
+from launcher.checkpoint.commit import remove_folder
+from launcher.checkpoint.copies import prune_universal
+from launcher.checkpoint.manifest import committed_steps, step_folder
+from launcher.checkpoint.retain import HeldOutLosses, Policy, to_remove
 from launcher.checkpoint.verify import faults
 from launcher.errors import Problem, UserError
-from launcher.publish import sync_dir
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.status import ACTIVE, AskQueue, ask_cluster, status
@@ -32,20 +33,16 @@ class Pruned:
 
 
 def policy_of(run: RunDir, last: int | None) -> ToRemove:
-    """The newest `last` stay; None is what the run's config says."""
-    if last is None:
-        last = RunPlan.load(run.plan).config.checkpoint.keep_last
-    keep = last
-    return lambda steps: _beyond_newest(steps, keep)
-
-
-def _beyond_newest(steps: Sequence[int], last: int | None) -> list[int]:
-    return [] if last is None else list(steps[: max(0, len(steps) - last)])
+    """What the run's config keeps; with `last`, the newest so many instead of `checkpoint.keep_last`."""
+    kept = RunPlan.load(run.plan).config.checkpoint
+    policy = Policy(last=kept.keep_last if last is None else last, every=kept.keep_every, best=kept.keep_best)
+    losses = HeldOutLosses(run.metrics).read()
+    return lambda steps: to_remove(steps, policy, losses)
 
 
 def prune(
     run: RunDir,
-    to_remove: ToRemove,
+    goes: ToRemove,
     *,
     dry_run: bool,
     verify: Callable[[Path], list[str]] = faults,
@@ -58,13 +55,14 @@ def prune(
     _refuse_active(run, ask)
     steps = committed_steps(run.checkpoints)
     good, bad = _newest_good(run, steps, verify)
-    removed = [step for step in to_remove(steps) if step != good]
+    removed = [step for step in goes(steps) if step != good]
     if steps and good is None:
         # What is damaged may still be worth mending, and there is nothing better.
         removed = []
     if not dry_run:
         for step in removed:
-            remove(step_folder(run.checkpoints, step))
+            remove_folder(step_folder(run.checkpoints, step))
+        prune_universal(run.checkpoints, committed_steps(run.checkpoints))
     kept = [step for step in steps if step not in removed]
     return Pruned(removed=removed, kept=kept, bad={step: found for step, found in bad.items() if step in kept})
 
@@ -92,10 +90,3 @@ def _newest_good(
             return step, bad
         bad[step] = found
     return None, bad
-
-
-def remove(folder: Path) -> None:
-    """Remove a checkpoint. The manifest goes first: half a checkpoint is none."""
-    (folder / MANIFEST).unlink()
-    sync_dir(folder)
-    shutil.rmtree(folder)

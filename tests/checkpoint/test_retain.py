@@ -67,12 +67,10 @@ def test_conversions_go_with_their_checkpoint(tmp_path: Path) -> None:
     for step in (5, 10):
         commit_step(tmp_path, step)
         (tmp_path / f"universal-{step:08d}").mkdir()
-    (tmp_path / "universal-notes").mkdir()
     prune(tmp_path, Policy(last=1), {})
     assert sorted(folder.name for folder in tmp_path.iterdir()) == [
         "step-00000010",
         "universal-00000010",
-        "universal-notes",
     ]
 
 

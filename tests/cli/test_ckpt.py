@@ -15,7 +15,7 @@ from launcher.cli import reading
 from launcher.cli.main import main
 from launcher.cli.reading import reading_shown
 from launcher.runs.outcome import Ending
-from tests.fakes import MadeRun
+from tests.fakes import MadeRun, demo_plan
 
 Out = pytest.CaptureFixture[str]
 
@@ -24,6 +24,7 @@ Out = pytest.CaptureFixture[str]
 def made(work: Path) -> MadeRun:
     """A run that ended, with checkpoints of every kind."""
     made = MadeRun(work / "runs", kind="local")
+    made.run.plan.write_text(demo_plan())
     made.begin(step=0)
     for step in (2, 4, 6):
         made.steps([step - 1, step])

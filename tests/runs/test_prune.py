@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from launcher.checkpoint.manifest import MANIFEST, committed_steps, step_folder
+from launcher.checkpoint.manifest import committed_steps, step_folder
+from launcher.checkpoint.retain import Policy, to_remove
 from launcher.cluster.protocol import QueueState
 from launcher.errors import UserError
-from launcher.runs import prune as prune_module
 from launcher.runs.outcome import Ending
-from launcher.runs.prune import Pruned, policy_of, prune
+from launcher.runs.prune import Pruned, ToRemove, prune
 from tests.fakes import FakeQueue, MadeRun
 
 
@@ -25,6 +24,10 @@ def made(tmp_path: Path) -> MadeRun:
     return made
 
 
+def keeping(last: int) -> ToRemove:
+    return lambda steps: to_remove(steps, Policy(last=last), {})
+
+
 def damage(made: MadeRun, step: int) -> None:
     shard = step_folder(made.run.checkpoints, step) / "rank-1.pt"
     shard.write_bytes(shard.read_bytes()[::-1])
@@ -33,7 +36,7 @@ def damage(made: MadeRun, step: int) -> None:
 def pruned(made: MadeRun, last: int, *, dry_run: bool = False) -> Pruned:
     if not made.run.attempt(1).outcome.is_file():
         made.end(Ending.completed)
-    return prune(made.run, policy_of(made.run, last), dry_run=dry_run, ask=FakeQueue(QueueState.gone).state)
+    return prune(made.run, keeping(last), dry_run=dry_run, ask=FakeQueue(QueueState.gone).state)
 
 
 def test_all_but_the_newest_go(made: MadeRun) -> None:
@@ -69,21 +72,5 @@ def test_where_none_is_good_none_goes(made: MadeRun) -> None:
 
 def test_an_active_run_is_refused(made: MadeRun) -> None:
     with pytest.raises(UserError, match="RUNNING"):
-        prune(made.run, policy_of(made.run, 1), dry_run=False, ask=FakeQueue(QueueState.running).state)
+        prune(made.run, keeping(1), dry_run=False, ask=FakeQueue(QueueState.running).state)
     assert committed_steps(made.run.checkpoints) == [2, 4, 6, 8]
-
-
-def test_the_manifest_goes_first(made: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop(folder: Path) -> None:
-        assert not (folder / MANIFEST).exists()
-        raise Stopped
-
-    monkeypatch.setattr(prune_module.shutil, "rmtree", stop)
-    with pytest.raises(Stopped):
-        pruned(made, 3)
-    monkeypatch.undo()
-    assert committed_steps(made.run.checkpoints) == [4, 6, 8]
-    shutil.rmtree(made.run.root)
