@@ -149,6 +149,8 @@ class RunPlan:
     """submitit's Slurm parameters; None on this machine."""
     fingerprint: Fingerprint
     """What decides the result."""
+    accepted: list[str]
+    """Changes against the run's beginning that its user let through."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values."""

@@ -5,6 +5,7 @@ A folder without a manifest is not a checkpoint; the manifest is written last, a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from launcher.publish import publish_json
 from launcher.runplan import plain
 
 MANIFEST = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+DIGEST = "sha256"
+"""Key of the manifest's own hash: a flipped digit of the step would be believed otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +68,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Publish the manifest: from here on the checkpoint exists."""
-        publish_json(folder / MANIFEST, plain(self))
+        document = plain(self)
+        publish_json(folder / MANIFEST, {**document, DIGEST: _digest(document)})
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
@@ -75,16 +79,21 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 
 def manifest_of(document: dict[str, Any]) -> Manifest:
     """A manifest from its JSON form; AssertionError if it is not one."""
-    # The first checkpoints of this format did not say what wrote them.
-    return decode(Manifest, {"fingerprint": {}, "versions": {}, **document})
+    return decode(Manifest, document)
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a checkpoint; None if the folder is not one, or was written by another format."""
+    """The manifest of a checkpoint; None if the folder is not one, if it was changed, or is of another format."""
     try:
         document = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest_of(document) if document.get("version") == MANIFEST_VERSION else None
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AssertionError):
+        digest = document.pop(DIGEST, None)
+        current = document.get("version") == MANIFEST_VERSION and digest == _digest(document)
+        return manifest_of(document) if current else None
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, AttributeError, AssertionError):
         return None
 
 

@@ -15,6 +15,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     run_argument(parser)
     override_arguments(parser)
     parser.add_argument("--step", type=int, metavar="N", help="go on from the checkpoint at step N (the newest)")
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on with other data, tokenizer, seed or batch than before; the run's events will say so",
+    )
     follow_argument(parser)
     json_argument(parser)
 
@@ -24,5 +29,12 @@ def run(options: argparse.Namespace) -> ExitCode:
     found = named_run(options)
     from launcher.runs.resume import resume
 
-    again = resume(found, options.overrides, step=options.step, work_dir=Path.cwd(), config_dir=options.config_dir)
+    again = resume(
+        found,
+        options.overrides,
+        step=options.step,
+        work_dir=Path.cwd(),
+        config_dir=options.config_dir,
+        accept_changes=options.accept_changes,
+    )
     return launched(again.run, again.job_id, options)

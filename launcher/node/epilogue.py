@@ -15,11 +15,11 @@ from pathlib import Path
 from launcher import slurm_commands
 from launcher.config.schema import Action
 from launcher.faultpoints import Point, reach
-from launcher.node.supervisor import Start, close, outcomes
+from launcher.node.supervisor import Start, close
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
-from launcher.runs.outcome import Outcome
+from launcher.runs.outcome import Outcome, read_outcomes
 from launcher.runs.retry import bad_nodes
 
 LEAVE_S = 120.0
@@ -61,7 +61,7 @@ def excluded_nodes(run: RunDir) -> Sequence[str]:
     """Nodes that the job must not get again: the user's, and those that failed this run, as far as others remain."""
     plan = RunPlan.load(run.plan)
     cluster = plan.config.cluster
-    bad = list(bad_nodes(outcomes(run)))
+    bad = list(bad_nodes(read_outcomes(run)))
     if not bad:
         return []
     typed = [] if cluster.exclude is None else slurm_commands.expand_nodes(cluster.exclude)

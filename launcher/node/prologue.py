@@ -33,13 +33,13 @@ from launcher.node.epilogue import LEAVE_S, requeue_if_due
 from launcher.node.logs import redirect_output
 from launcher.node.ranks import node_name
 from launcher.node.rendezvous import master_address, master_port
-from launcher.node.supervisor import Start, batch_output, close, conclude, outcomes
+from launcher.node.supervisor import Start, batch_output, close, conclude
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.diagnosis import Diagnosis
 from launcher.runs.events import Event, record
-from launcher.runs.job import cancelled_submission
-from launcher.runs.outcome import Ending, Outcome
+from launcher.runs.job import cancelled_submission, newest_submission
+from launcher.runs.outcome import Ending, Outcome, read_outcomes
 
 CANCELLED_STATUS = 143
 """Exit status of a job that was cancelled before its ranks started: what SIGTERM would have given."""
@@ -53,10 +53,10 @@ def admit(run: RunDir, job_id: str, restarts: int, submission: int) -> None:
 
     A job can come back that should not: of a run that has ended, or has been submitted anew since.
     """
-    if submission < _newest_submission(run):
+    if submission < newest_submission(run):
         _decline(f"job {job_id} is of submission {submission}, and the run has been submitted again since")
     _close_late(run)
-    last = next(iter(reversed(outcomes(run))), None)
+    last = next(iter(reversed(read_outcomes(run))), None)
     start = None if last is None else Start.read(run.attempt(last.attempt))
     if last is None or start is None or start.submission != submission:
         return
@@ -70,10 +70,6 @@ def admit(run: RunDir, job_id: str, restarts: int, submission: int) -> None:
 def _decline(reason: str) -> NoReturn:
     print(reason, file=sys.stderr, flush=True)
     raise SystemExit(DECLINED_STATUS)
-
-
-def _newest_submission(run: RunDir) -> int:
-    return max((int(folder.name) for folder in run.submissions.iterdir() if folder.is_dir()), default=0)
 
 
 def _close_late(run: RunDir) -> None:

@@ -20,7 +20,7 @@ from launcher.runplan import RunPlan, plain
 from launcher.runs.diagnosis import Diagnosis, Evidence, RankExit, diagnose, srun_exits
 from launcher.runs.events import Event, record
 from launcher.runs.job import cancelled_submission
-from launcher.runs.outcome import Outcome, rank_words
+from launcher.runs.outcome import Outcome, rank_words, read_outcomes
 from launcher.runs.retry import Decision, decide
 
 MOST_SAID_BYTES = 1 << 20
@@ -126,7 +126,7 @@ TOLD = ("state", "failure", "reason", "node", "exit_code", "step", "action", "ad
 
 
 def _decision(run: RunDir, plan: RunPlan, start: Start, diagnosis: Diagnosis) -> Decision:
-    earlier = outcomes(run, before=start.attempt)
+    earlier = read_outcomes(run, before=start.attempt)
     mine = [outcome.attempt for outcome in earlier if _submission(run, outcome.attempt) == start.submission]
     committed = {event["attempt"] for event in read_records(run.events) if event["event"] in COMMITS}
     return decide(
@@ -140,13 +140,6 @@ def _decision(run: RunDir, plan: RunPlan, start: Start, diagnosis: Diagnosis) ->
 
 COMMITS = (Event.checkpoint.value, Event.recovered.value)
 """Events of an attempt that got somewhere."""
-
-
-def outcomes(run: RunDir, before: int | None = None) -> list[Outcome]:
-    """Outcomes of the attempts that have one, in order."""
-    numbers = [number for number in run.attempt_numbers() if before is None or number < before]
-    found = (Outcome.read(run.attempt(number)) for number in numbers)
-    return [outcome for outcome in found if outcome is not None]
 
 
 def _submission(run: RunDir, attempt: int) -> int:

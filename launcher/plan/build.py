@@ -118,6 +118,7 @@ def plan_config(
         deepspeed=deepspeed,
         slurm=slurm_parameters(config.cluster, run_dir, run_id, lead) if slurm else None,
         fingerprint=fingerprint.take(config, train_data),
+        accepted=[],
     )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from launcher.cluster.protocol import Job
 from launcher.decode import decode
+from launcher.errors import Problem, UserError
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.runplan import plain
@@ -43,3 +48,32 @@ def cancelled_submission(run: RunDir) -> int | None:
 def cancel_requested(run: RunDir, job: Job) -> bool:
     """Whether the user asked this very submission to stop."""
     return cancelled_submission(run) == job.submission
+
+
+def newest_submission(run: RunDir) -> int:
+    """Number of the newest submission, one that is just being made included; 0 if there is none."""
+    return max((int(folder.name) for folder in run.submissions.iterdir() if folder.is_dir()), default=0)
+
+
+@contextlib.contextmanager
+def claimed_submission(run: RunDir, number: int) -> Iterator[Path]:
+    """The folder of submission `number`, made by this call and by no other; gone again if the block raises.
+
+    UserError if somebody else makes that submission at this moment, from whichever machine: a folder can be made once.
+    """
+    folder = run.submissions / f"{number:04d}"
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        raise UserError(
+            Problem(
+                where=run.root.name,
+                message="somebody else is submitting this run at this moment",
+                remedy=f"`launcher status {run.root.name}` says what came of it",
+            )
+        ) from None
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

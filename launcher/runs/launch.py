@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from launcher.cluster import executor
 from launcher.cluster.protocol import Job
@@ -13,7 +14,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.runs.freeze import freeze
-from launcher.runs.job import write_job
+from launcher.runs.job import claimed_submission, write_job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,30 +31,24 @@ def launch(plan: RunPlan, typed: Sequence[str]) -> Launched:
     """Freeze `plan` and queue it; ClusterError, and no run directory, if the cluster refuses."""
     run = freeze(plan, typed)
     try:
-        return submit(run, plan)
+        with claimed_submission(run, 1) as folder:
+            return submit(run, plan, folder)
     except BaseException:
         shutil.rmtree(run.root, ignore_errors=True)
         raise
+    raise AssertionError("the block returns or raises")
 
 
-def submit(run: RunDir, plan: RunPlan) -> Launched:
-    """Queue a frozen run once more; its files stay whatever happens."""
-    kind = plan.config.cluster.kind.value
-    number = 1 + sum(1 for folder in run.submissions.iterdir() if folder.is_dir())
-    folder = run.submissions / f"{number:04d}"
-    folder.mkdir(mode=0o700)
+def submit(run: RunDir, plan: RunPlan, folder: Path) -> Launched:
+    """Queue a frozen run once more, as the submission of `folder`."""
+    kind, number = plan.config.cluster.kind.value, int(folder.name)
     carrier = executor(kind)
-    try:
-        job_id = carrier.submit(plan, folder)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    job = Job(kind=kind, job_id=job_id, host=socket.gethostname(), submission=number)
+    job = Job(kind=kind, job_id=carrier.submit(plan, folder), host=socket.gethostname(), submission=number)
     try:
         write_job(run, job)
-        record(run, Event.submitted, 0, job_id=job_id, kind=kind, submission=number)
+        record(run, Event.submitted, 0, job_id=job.job_id, kind=kind, submission=number)
     except BaseException:
         # A job that no run directory knows of could be neither seen nor stopped.
         carrier.stop(job)
         raise
-    return Launched(run=run, job_id=job_id)
+    return Launched(run=run, job_id=job.job_id)

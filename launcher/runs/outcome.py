@@ -10,7 +10,7 @@ from launcher.config.schema import Action
 from launcher.decode import decode
 from launcher.failures import FailureClass
 from launcher.publish import publish_json, publish_json_once
-from launcher.rundir import AttemptDir
+from launcher.rundir import AttemptDir, RunDir
 from launcher.runplan import plain
 
 
@@ -107,3 +107,10 @@ class Outcome:
 
 BEFORE_CLASSES = {"failure": None, "node": None, "rank": None, "action": Action.stop.value, "advice": ""}
 """What an outcome does not say whose run began before failures had classes; it can still be listed."""
+
+
+def read_outcomes(run: RunDir, before: int | None = None) -> list[Outcome]:
+    """Outcomes of the attempts that have one, in order; with `before`, of those with a lower number."""
+    numbers = [number for number in run.attempt_numbers() if before is None or number < before]
+    found = (Outcome.read(run.attempt(number)) for number in numbers)
+    return [outcome for outcome in found if outcome is not None]

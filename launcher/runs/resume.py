@@ -5,8 +5,9 @@ Refuses what would make another run of it, with the difference.
 
 from __future__ import annotations
 
-import shlex
+import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,47 +19,84 @@ from omegaconf import OmegaConf
 from launcher.checkpoint.manifest import MANIFEST, committed_steps, step_folder
 from launcher.checkpoint.tidy import discard_unfinished
 from launcher.config.compose import Composed, decode_config, group_choice, is_group, parse
+from launcher.config.schema import ClusterKind, Config
 from launcher.config.search import SearchPath, search_path
 from launcher.errors import NotFoundError, Problem, UserError
 from launcher.plan.build import plan_config
-from launcher.publish import publish_text, sync_dir
+from launcher.publish import publish_text, read_records, sync_dir
 from launcher.rundir import RunDir
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import Measured, RunPlan, plain
+from launcher.runs.drift import noted, refuse_changes
+from launcher.runs.events import Event, record
 from launcher.runs.freeze import snapshot, write_plan
+from launcher.runs.job import claimed_submission, newest_submission, read_job
 from launcher.runs.launch import Launched, submit
+from launcher.runs.outcome import read_outcomes
+from launcher.runs.records import is_step, tail
+from launcher.runs.retry import bad_nodes
 from launcher.runs.status import ACTIVE, status
 
 
 def resume(
-    run: RunDir, overrides: Sequence[str], *, step: int | None, work_dir: Path, config_dir: Path | None
+    run: RunDir,
+    overrides: Sequence[str],
+    *,
+    step: int | None,
+    work_dir: Path,
+    config_dir: Path | None,
+    accept_changes: bool = False,
 ) -> Launched:
     """Queue the run again, to go on from its newest checkpoint, or from the one after `step`."""
-    state = status(run).state
-    if state in ACTIVE:
-        raise UserError(
-            Problem(
-                where=run.root.name,
-                message=f"the run is {state.value}, so it needs no resume",
-                remedy=f"`launcher cancel {run.root.name}` first, or let it go on",
-            )
-        )
+    number = newest_submission(run)
+    _refuse_active(run, number)
     old = RunPlan.load(run.plan)
     new = replan(old, overrides, search_path(config_dir, work_dir), work_dir)
-    refuse_changes(old, new)
+    accepted = refuse_changes(old, new, accept=accept_changes)
+    new = replace(new, accepted=[*old.accepted, *accepted])
     _require_step(run, step)
     _refuse_nothing_left(run, new, step)
-    with _restored_on_failure(run):
+    with claimed_submission(run, number + 1) as folder, _restored_on_failure(run):
+        before = json.loads(run.environment.read_text(encoding="utf-8"))
         write_plan(run, new, [*run.overrides.read_text(encoding="utf-8").splitlines(), *overrides])
         # The plan is this version's, so the code that reads it must be too.
         snapshot(run.code)
         set_aside = _set_aside_after(run, step)
         try:
-            return submit(run, new)
+            launched = submit(run, new, folder)
         except BaseException:
-            for folder in set_aside:
-                (folder / f"{MANIFEST}.superseded").rename(folder / MANIFEST)
+            for superseded in set_aside:
+                (superseded / f"{MANIFEST}.superseded").rename(superseded / MANIFEST)
             raise
-    raise AssertionError("the block returns or raises")
+        _tell(run, accepted, noted(old, new, before, json.loads(run.environment.read_text(encoding="utf-8"))))
+    return launched
+
+
+CLAIM_S = 600.0
+"""Age at which a submission that never came to a job counts as given up."""
+
+
+def _refuse_active(run: RunDir, number: int) -> None:
+    """UserError while a job carries the run, or somebody is submitting it."""
+    job = read_job(run)
+    state = status(run).state
+    claimed = run.submissions / f"{number:04d}"
+    fresh = number > (0 if job is None else job.submission) and time.time() - claimed.stat().st_mtime < CLAIM_S
+    if state in ACTIVE or fresh:
+        what = "is being submitted by somebody else" if fresh else f"is {state.value}, so it needs no resume"
+        raise UserError(
+            Problem(
+                where=run.root.name,
+                message=f"the run {what}",
+                remedy=f"`launcher cancel {run.root.name}` first, or let it go on",
+            )
+        )
+
+
+def _tell(run: RunDir, accepted: Sequence[str], differing: Sequence[str]) -> None:
+    if accepted:
+        record(run, Event.drift_accepted, 0, names=list(accepted))
+    if differing:
+        record(run, Event.drift_noted, 0, names=list(differing))
 
 
 @contextmanager
@@ -69,6 +107,10 @@ def _restored_on_failure(run: RunDir) -> Iterator[None]:
     ]
     kept = {path: path.read_text(encoding="utf-8") for path in files}
     former = run.root / ".code.before"
+    if former.exists():
+        # Whoever was here before was killed half way.
+        shutil.rmtree(run.code, ignore_errors=True)
+        former.rename(run.code)
     run.code.rename(former)
     try:
         yield
@@ -83,14 +125,44 @@ def _restored_on_failure(run: RunDir) -> Iterator[None]:
 
 def replan(old: RunPlan, overrides: Sequence[str], search: SearchPath, work_dir: Path) -> RunPlan:
     """The plan of `old` with more overrides. The recipe is not read again: only what is typed now changes."""
+    run = RunDir(Path(old.run_dir))
     composed = apply(old, overrides, search)
     config = composed.config
     if config is not None:
         config = replace(config, runs_root=str(Path(old.run_dir).parent))
+        config = _avoiding(
+            config, run, typed=any(text.lstrip("+").startswith("cluster.exclude=") for text in overrides)
+        )
     try:
-        return plan_config(config, composed.problems, recipe=old.recipe, run_id=old.run_id, work_dir=work_dir)
+        return plan_config(
+            config,
+            composed.problems,
+            recipe=old.recipe,
+            run_id=old.run_id,
+            work_dir=work_dir,
+            measured=measured(run),
+        )
     except UserError as error:
         raise UserError(*(_with_global_batch_kept(problem) for problem in error.problems)) from error
+
+
+def _avoiding(config: Config, run: RunDir, *, typed: bool) -> Config:
+    """The config without the nodes that failed this run, unless the user says which nodes to avoid."""
+    bad = [node for node in bad_nodes(read_outcomes(run)) if node not in (config.cluster.exclude or "").split(",")]
+    if typed or not bad or config.cluster.kind is not ClusterKind.slurm:
+        return config
+    exclude = ",".join(filter(None, [config.cluster.exclude, *bad]))
+    return replace(config, cluster=replace(config.cluster, exclude=exclude))
+
+
+def measured(run: RunDir) -> Measured | None:
+    """The slowest step and checkpoint of the run's recent past; None before its first checkpoint."""
+    saves = [event["seconds"] for event in read_records(run.events) if event["event"] == Event.checkpoint.value]
+    steps = [record["step_time_s"] for record in tail(run.metrics) if is_step(record)]
+    return Measured(step_s=max(steps), save_s=max(saves[-RECENT_SAVES:])) if saves and steps else None
+
+
+RECENT_SAVES = 20
 
 
 def _with_global_batch_kept(problem: Problem) -> Problem:
@@ -132,42 +204,6 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
             nested = values[key] = {}
         values = nested
     values[keys[-1]] = value
-
-
-def refuse_changes(old: RunPlan, new: RunPlan) -> None:
-    """UserError with every difference that would make the resumed run another run."""
-    changes = [
-        Problem(
-            where=name,
-            message=f"{before} → {after}: a resume cannot change this",
-            remedy=_way_round(old, new) if name == "zero.stage" else "submit a new run, or leave it as it was",
-        )
-        for name, before, after in _differences(old, new)
-        if before != after
-    ]
-    if changes:
-        raise UserError(*changes)
-
-
-def _way_round(old: RunPlan, new: RunPlan) -> str:
-    return (
-        "DeepSpeed cannot carry an optimiser's state over; with the weights alone, go on in a new run: "
-        f"`launcher export {old.run_id}`, then `launcher submit {old.recipe} "
-        f"model.path={shlex.quote(str(RunDir(Path(old.run_dir)).export))} zero.stage={new.config.zero.stage}`"
-    )
-
-
-def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
-    for name in ("model", "tokenizer", "data"):
-        yield f"fingerprint of the {name}", getattr(old.fingerprint, name), getattr(new.fingerprint, name)
-    yield "objective.name", old.config.objective.name, new.config.objective.name
-    yield "model.path", old.config.model.path, new.config.model.path
-    for key in ("seq_len", "overlong", "format"):
-        yield f"data.{key}", plain(getattr(old.config.data, key)), plain(getattr(new.config.data, key))
-    for key in ("seed", "global_batch_size"):
-        yield f"train.{key}", getattr(old.config.train, key), getattr(new.config.train, key)
-    yield "precision.dtype", plain(old.config.precision.dtype), plain(new.config.precision.dtype)
-    yield "zero.stage", old.config.zero.stage, new.config.zero.stage
 
 
 def _refuse_nothing_left(run: RunDir, new: RunPlan, step: int | None) -> None:

@@ -53,6 +53,26 @@ def whole_gradient_norm(engine: Any) -> float:
     return float(torch.nn.utils.get_total_norm(gradients))
 
 
+def _note_versions(run: RunDir, ranks: Ranks, manifest: Manifest) -> None:
+    """Tell of software that is not what wrote the checkpoint; what it loads says whether that matters."""
+    now = software()
+    names = [f"{name}: {was} → {now.get(name)}" for name, was in manifest.versions.items() if was != now.get(name)]
+    if names:
+        print(f"the checkpoint was written by other software: {', '.join(names)}", flush=True)
+        record(run, Event.drift_noted, ranks.attempt, names=names)
+
+
+def software() -> dict[str, str]:
+    """Versions of what reads and writes checkpoints."""
+    return {
+        "torch": torch.__version__,
+        "deepspeed": deepspeed.__version__,
+        "transformers": transformers.__version__,
+        "launcher": launcher.__version__,
+        "python": platform.python_version(),
+    }
+
+
 def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Saver:
     """The writer of this run's checkpoints; from here on DeepSpeed reads and writes files through ours."""
     config = plan.config
@@ -69,13 +89,7 @@ def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: 
         data=data,
         shards=[],
         fingerprint=plain(plan.fingerprint),
-        versions={
-            "torch": torch.__version__,
-            "deepspeed": deepspeed.__version__,
-            "transformers": transformers.__version__,
-            "launcher": launcher.__version__,
-            "python": platform.python_version(),
-        },
+        versions=software(),
     )
     policy = Policy(last=kept.keep_last, every=kept.keep_every, best=kept.keep_best)
     return Saver(engine, run, draft=draft, policy=policy, asynchronous=kept.asynchronous)
@@ -92,5 +106,9 @@ def choose_checkpoint_all(plan: RunPlan, run: RunDir, ranks: Ranks, *, data: str
             print(f"checkpoint at step {step} is passed over: {reason}", flush=True)
             record(run, Event.passed_over, ranks.attempt, step=step, reason=reason)
     if chosen is not None:
+        # Whoever accepted other data on resuming has been heard.
+        data = chosen.manifest.data if plan.accepted else data
         require_same_run(chosen.manifest, stage=plan.config.zero.stage, data=data)
+        if ranks.rank == 0:
+            _note_versions(run, ranks, chosen.manifest)
     return chosen

@@ -16,7 +16,15 @@ from launcher.checkpoint.copies import (
     read_universal,
     universal_folder,
 )
-from launcher.checkpoint.manifest import MANIFEST, Manifest, Shard, committed_steps, read_manifest, step_folder
+from launcher.checkpoint.manifest import (
+    MANIFEST,
+    MANIFEST_VERSION,
+    Manifest,
+    Shard,
+    committed_steps,
+    read_manifest,
+    step_folder,
+)
 from launcher.checkpoint.resume import newest_good_all
 from launcher.digest import file_sha256
 from launcher.errors import UserError
@@ -36,7 +44,7 @@ def commit(checkpoints: Path, step: int, *, ranks: int, stage: int = 3, attempt:
     return _seal(
         step_folder(checkpoints, step),
         Manifest(
-            version=1,
+            version=MANIFEST_VERSION,
             step=step,
             total_steps=9,
             tokens=1,
