@@ -72,6 +72,10 @@ def _signalled(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
+PAUSE_S = 40.0
+"""Longer than Slurm takes to look at time limits (every 30 s)."""
+
+
 def _hang() -> None:
     while True:
         time.sleep(3600)
@@ -97,6 +101,7 @@ ACTIONS: dict[str, Callable[[], object]] = {
     "usr2": _signalled(signal.SIGUSR2),
     "abort": _signalled(signal.SIGABRT),
     "hang": _hang,
+    "pause": lambda: time.sleep(PAUSE_S),
     "poison": lambda: None,
     "disk_full": _raised(lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
     "out_of_memory": _raised(_gpu_memory),

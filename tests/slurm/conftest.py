@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,15 @@ def slurm_conf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def slurm_bench(tmp_path_factory: pytest.TempPathFactory, slurm_conf: str) -> Bench:
     return make_bench(tmp_path_factory.mktemp("slurm-bench"), SLURM_CONF=slurm_conf)
+
+
+@pytest.fixture
+def kill_slurmd(slurm_conf: str) -> Iterator[Callable[[str], None]]:
+    """Kill a node's slurmd as a crash would; all are back afterwards."""
+    folder = Path(slurm_conf).parent
+
+    def kill(node: str) -> None:
+        os.kill(int((folder / "run" / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
+
+    yield kill
+    subprocess.run([DEVCLUSTER, "up", "--nodes", "4", "--gpus", "8", "--dir", folder], check=True, capture_output=True)
