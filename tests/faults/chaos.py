@@ -107,7 +107,7 @@ def endure(arena: Arena, ordeal: Ordeal, truth: Reference, worker: int, tell: Te
         if bad or not verdicts:
             kept = arena.folder / "kept" / folder.name
             shutil.copytree(folder, kept, symlinks=True)
-            again = f"repeat with: chaos {arena.seed=} --run {ordeal.number}".replace("arena.seed=", "--seed ")
+            again = f"repeat with the same arguments and --seed {arena.seed} --run {ordeal.number}"
             for verdict in bad:
                 words = "\n".join(f"    {problem.kind}: {problem.text}" for problem in verdict.problems[:3])
                 tell(f"  {verdict.name} ({verdict.where}), ZeRO {ordeal.stage}: {kept}\n{words}\n    {again}")
@@ -141,16 +141,19 @@ def may_mount(folder: Path) -> bool:
     return answer.returncode == 0
 
 
-def choice(only: Sequence[str], folder: Path, tell: Tell) -> list[Fault]:
-    """The faults that can be tried here."""
-    chosen = [fault for fault in FAULTS.values() if not only or any(word in fault.name for word in only)]
-    absent = [fault for fault in chosen if not passed(fault.point)]
+def possible(faults: Sequence[Fault], folder: Path, tell: Tell) -> list[Fault]:
+    """Those that can be tried with this version and on this machine."""
+    absent = [fault for fault in faults if not passed(fault.point)]
     if absent:
         tell(f"this version does not pass {', '.join(sorted({fault.point.value for fault in absent}))}: left out")
     mounts = may_mount(folder / "probe")
-    if not mounts and any(fault.small_disk for fault in chosen):
+    if not mounts and any(fault.small_disk for fault in faults):
         tell("no file system can be mounted here: a full disk is left out")
-    return [fault for fault in chosen if fault not in absent and (mounts or not fault.small_disk)]
+    return [fault for fault in faults if fault not in absent and (mounts or not fault.small_disk)]
+
+
+def _is_meant(fault: Fault, only: Sequence[str]) -> bool:
+    return not only or any(words in fault.name for words in only)
 
 
 def campaign(arena: Arena, todo: Sequence[Ordeal], workers: int, tell: Tell) -> list[Verdict]:
@@ -216,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(words, flush=True)
 
     folder = Path(tempfile.mkdtemp(prefix="chaos."))
-    faults = choice(options.only, folder, tell)
+    faults = possible([fault for fault in FAULTS.values() if _is_meant(fault, options.only)], folder, tell)
     todo = ordeals(list(deal(faults, options.trials, options.seed)), options.seed)
     if options.run is not None:
         todo = [ordeal for ordeal in todo if ordeal.number == options.run]

@@ -89,6 +89,11 @@ class Cluster:
         """The job's place in the queue, as of a moment ago; None if it has left."""
         return self.queue().get(job_id)
 
+    def look_anew(self) -> None:
+        """What was seen of the queue does not count any more: a job has come to it."""
+        with self._lock:
+            self._looked = 0.0
+
     def queue(self) -> dict[str, Queued]:
         """All jobs; one squeue serves all trials."""
         with self._lock:

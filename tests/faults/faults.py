@@ -240,3 +240,18 @@ def _outside() -> Iterator[Fault]:
 
 FAULTS = {fault.name: fault for fault in (*_inside(), *_outside())}
 """All of them, by name."""
+
+QUICK = (
+    *(f"kill at {point.value}" for point in SAVE_POINTS),
+    "kill at step",
+    "term at step",
+    "usr2 at step",
+    "hang at step",
+    "srun killed",
+    "preempted by a job",
+    "bit flipped in the newest checkpoint",
+    "hostile pickle in the newest checkpoint",
+    "slurmctld restarted as a rank dies",
+    "cancelled, then two resumes at once",
+)
+"""Twenty that differ most for the time they take: what `make test` tries."""

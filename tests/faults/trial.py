@@ -205,6 +205,7 @@ class Trial:
             return None
         if job.job_id not in self.job_ids:
             self.job_ids.append(job.job_id)
+            self._cluster.look_anew()
         return self._cluster.queued(job.job_id)
 
     def _ask(self, job: Any) -> QueueState:
