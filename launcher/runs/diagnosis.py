@@ -179,7 +179,8 @@ def _hung(evidence: Evidence) -> bool:
 def _hang(evidence: Evidence) -> Iterator[Diagnosis]:
     if not _hung(evidence):
         return
-    dumped = {*evidence.dumped, *(end.rank for end in evidence.exits if end.status == HUNG_STATUS)}
+    # srun's SIGCONT at the end of the step wakes a rank that was stopped; its alarm ends it before it can dump.
+    dumped = set(evidence.dumped) or {end.rank for end in evidence.exits if end.status == HUNG_STATUS}
     silent = [end for end in evidence.exits if end.rank not in dumped]
     reason = f"{len(dumped)} of {evidence.world_size} ranks waited too long; their stacks are in the attempt's folder"
     # Who is stopped, or stuck in the kernel, is the one whose watchdog never spoke.
