@@ -150,7 +150,13 @@ class Cluster:
             subprocess.run(
                 ["slurmctld", "-f", configuration], env=environment, check=True, stdout=output, stderr=output, cwd="/"
             )
-        wait(lambda: "UP" in self.call("scontrol", "ping"), "the controller", ANSWER_S)
+        wait(self._answers, "the controller", ANSWER_S)
+
+    def _answers(self) -> bool:
+        try:
+            return "UP" in self.call("scontrol", "ping", retry=False)
+        except TrialError:
+            return False
 
     def node_state(self, node: str) -> str:
         """IDLE, DOWN, …"""

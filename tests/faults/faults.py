@@ -193,7 +193,7 @@ def _damaged(name: str, harm: Callable[..., str], weight: int = 1, *, by_hand: b
         action="kill",
         place=Place.step,
         expected=dataclasses.replace(DIED, most_lost=MOST_LOST + SAVE_EVERY, by_hand=by_hand),
-        afterwards=outside.damaged(harm),
+        afterwards=outside.forged(harm) if by_hand else outside.damaged(harm),
     )
 
 

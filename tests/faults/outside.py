@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -160,18 +161,33 @@ def _left(scene: Scene) -> bool:
 
 
 def damaged(harm: Callable[..., str]) -> Callable[[Scene], None]:
-    """The newest committed checkpoint is harmed while the job waits."""
+    """The newest committed checkpoint is harmed while the job waits; the run has to pass over it."""
 
     def act(scene: Scene) -> None:
-        steps = committed_steps(scene.run.checkpoints)
-        if not steps:
-            scene.notes.append("there was no checkpoint to harm")
-            return
-        scene.damaged_step = steps[-1]
-        words = harm(step_folder(scene.run.checkpoints, steps[-1]), scene.chance)
-        scene.notes.append(f"step {steps[-1]}: {words}")
+        scene.damaged_step = _harm_newest(scene, harm)
 
     return act
+
+
+def forged(harm: Callable[..., str]) -> Callable[[Scene], None]:
+    """The same, in a way that no hash tells: the run may refuse to start until its user removes the checkpoint."""
+
+    def act(scene: Scene) -> None:
+        step = _harm_newest(scene, harm)
+        if step is not None:
+            scene.by_user.append(lambda: shutil.rmtree(step_folder(scene.run.checkpoints, step)))
+
+    return act
+
+
+def _harm_newest(scene: Scene, harm: Callable[..., str]) -> int | None:
+    steps = committed_steps(scene.run.checkpoints)
+    if not steps:
+        scene.notes.append("there was no checkpoint to harm")
+        return None
+    words = harm(step_folder(scene.run.checkpoints, steps[-1]), scene.chance)
+    scene.notes.append(f"step {steps[-1]}: {words}")
+    return steps[-1]
 
 
 def hostile_code_ran(scene: Scene) -> bool:

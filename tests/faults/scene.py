@@ -40,6 +40,8 @@ class Scene:
     """What the fault itself saw go wrong."""
     mend: list[Callable[[], None]] = field(default_factory=list)
     """What has to be put right once the attempt has ended."""
+    by_user: list[Callable[[], None]] = field(default_factory=list)
+    """What the user does before resuming."""
 
     @property
     def job_id(self) -> str:

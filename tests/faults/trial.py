@@ -172,6 +172,8 @@ class Trial:
         if strike.by_hand:
             raise TrialError(f"the run ended again after it was resumed: {now.reason}")
         strike.by_hand = True
+        for work in strike.scene.by_user:
+            work()
         with self._cluster.steady:
             answer = self._bench.run("resume", self.run.root.name, check=False)
         if answer.returncode != 0:
