@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,14 +24,13 @@ from launcher.runs.retry import bad_nodes
 
 LEAVE_S = 120.0
 """How long to wait for Slurm to end a job that it has requeued."""
-_told_to_leave = threading.Event()
-"""Set by SIGTERM, which may come before the requeue is through."""
 
 
 def main(run_dir: str, status: str) -> None:
     """Entry of the batch script."""
     # Whoever preempts or requeues signals the batch script too; the outcome matters more than a quick end.
-    signal.signal(signal.SIGTERM, lambda number, frame: _told_to_leave.set())
+    # Blocked, so that it waits, and the commands that requeue the job are spared too.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     run = RunDir(Path(run_dir))
     start = Start.read(run.attempt(int(os.environ["LAUNCHER_ATTEMPT"])))
     assert start is not None, "the prologue wrote it"
@@ -55,7 +54,9 @@ def requeue_if_due(run: RunDir, start: Start, outcome: Outcome) -> None:
         record(run, Event.requeue_failed, start.attempt, reason=refused)
         print(f"the job could not be requeued: {refused}", file=sys.stderr, flush=True)
         return
-    _told_to_leave.wait(LEAVE_S)
+    # A SIGTERM that came during the requeue ends the process here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    time.sleep(LEAVE_S)
 
 
 def excluded_nodes(run: RunDir) -> Sequence[str]:
