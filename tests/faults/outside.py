@@ -94,8 +94,9 @@ def node_dies(scene: Scene) -> None:
     assert node is not None, "a rank is on a node"
     scene.notes.append(f"{node} dies")
     scene.cluster.kill(f"slurmd-{node}")
-    processes.send(signal.SIGKILL, *processes.step_daemons(job, node))
-    processes.send(signal.SIGKILL, *processes.having(SLURM_JOB_ID=job, SLURMD_NODENAME=node))
+    tasks = processes.having(SLURM_JOB_ID=job, SLURMD_NODENAME=node)
+    # First who would tell Slurm of it.
+    processes.send(signal.SIGKILL, *processes.step_daemons(job, node), *tasks)
 
     def noticed() -> bool:
         queued = scene.cluster.queued(job)

@@ -61,9 +61,9 @@ def srun_pids(job_id: str) -> list[int]:
 
 
 def step_daemons(job_id: str, node: str) -> list[int]:
-    """The job's slurmstepd on a node; it names itself by job and step."""
-    ours = having(SLURMD_NODENAME=node)
-    return [pid for pid in ours if command(pid).startswith(f"slurmstepd: [{job_id}.")]
+    """The job's slurmstepd on a node: what they started has them for a parent."""
+    parents = {int(fields[1]) for pid in having(SLURM_JOB_ID=job_id, SLURMD_NODENAME=node) if (fields := _stat(pid))}
+    return [pid for pid in parents if command(pid).startswith("slurmstepd:")]
 
 
 def node_of(pid: int) -> str | None:

@@ -108,6 +108,10 @@ class Trial:
             self._arm(number, blow)
         struck = self._file(number).with_suffix(".struck")
         self._watch(lambda: struck.exists() or self._over(), f"{blow.fault.name} has not struck", STRUCK_S)
+        if not struck.exists() and number and self._state() is not State.COMPLETED:
+            # What the blow before left behind ended the attempt after its own.
+            self._resume(self.strikes[-2])
+            self._watch(lambda: struck.exists() or self._over(), f"{blow.fault.name} has not struck", STRUCK_S)
         if not struck.exists():
             strike.wrong.append(f"it never struck: the run is {self._state()}")
             return
