@@ -49,7 +49,8 @@ def judge(trial: Trial, ordeal: Ordeal, truth: Reference, failed: str | None) ->
         found[-1].append(Problem(text=failed))
     if hasattr(trial, "run"):
         for strike, problems in zip(strikes, found, strict=True):
-            problems += _against_expected(trial.run, strike)
+            if not _outdone(strike, strikes):
+                problems += _against_expected(trial.run, strike)
         for problem in _of_the_run(trial, truth, complete=failed is None):
             _culprit(strikes, found, problem).append(problem)
     return [_verdict(trial, strike, problems) for strike, problems in zip(strikes, found, strict=True)]
@@ -111,6 +112,12 @@ def _unexplained(trial: Trial) -> Iterator[Problem]:
             yield Problem(text=f"attempt {number} ended without a fault: {reason}", attempt=number)
 
 
+def _outdone(strike: Strike, strikes: Sequence[Strike]) -> bool:
+    """Whether a later fault struck the same attempt: it is that one that ended it."""
+    later = strikes[list(strikes).index(strike) + 1 :]
+    return strike.attempt is not None and any(other.attempt == strike.attempt for other in later)
+
+
 def _against_expected(run: RunDir, strike: Strike) -> Iterator[Problem]:
     attempt, expected = strike.attempt, strike.blow.fault.expected
     if attempt is None:
@@ -161,7 +168,8 @@ def _seconds_to_next_step(run: RunDir, strike: Strike) -> float | None:
 
 
 def _verdict(trial: Trial, strike: Strike, problems: Sequence[Problem]) -> Verdict:
-    blow, ended = strike.blow, hasattr(trial, "run") and strike.blow.fault.expected.ends is not False
+    blow = strike.blow
+    ended = hasattr(trial, "run") and blow.fault.expected.ends is not False and not _outdone(strike, trial.strikes)
     where = f"step {blow.step}, rank {blow.rank}" + "".join(f"; {note}" for note in strike.scene.notes)
     return Verdict(
         name=blow.fault.name,

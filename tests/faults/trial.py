@@ -116,7 +116,7 @@ class Trial:
             strike.wrong.append(f"it never struck: the run is {self._state()}")
             return
         strike.time = struck.stat().st_mtime
-        strike.attempt = max(self.run.attempt_numbers(), default=0)
+        strike.attempt = self._attempt_at(strike.time)
         if following is not None and blow.fault.expected.ends is not True:
             # The run may be past the next one before anybody looks.
             self._arm(number + 1, following)
@@ -144,13 +144,19 @@ class Trial:
         fault, attempt = strike.blow.fault, strike.attempt
         assert attempt is not None, "it struck"
 
-        def settled() -> bool:
-            if fault.expected.ends is None and not self._ended(attempt):
-                file = self._file(len(self.strikes)).with_suffix(".struck")
-                return self._over() or (more and file.exists())
-            return self._ended(attempt) or self._over()
+        following = self._file(len(self.strikes)).with_suffix(".struck")
 
-        self._watch(settled, f"the attempt struck by {fault.name} has not ended", ENDED_S)
+        def passed() -> bool:
+            return more and fault.expected.ends is None and following.exists()
+
+        self._watch(
+            lambda: self._ended(attempt) or self._over() or passed(),
+            f"the attempt struck by {fault.name} has not ended",
+            ENDED_S,
+        )
+        if passed() and self._attempt_at(following.stat().st_mtime) == attempt:
+            # It did not end the attempt; the next one has struck the same.
+            return
         if fault.afterwards is not None:
             fault.afterwards(strike.scene)
         self._hold = False
@@ -229,6 +235,12 @@ class Trial:
 
     def _goes_on(self, attempt: int) -> bool:
         return self.run.attempt(attempt + 1).root.exists()
+
+    def _attempt_at(self, moment: float) -> int:
+        """The attempt that had begun last."""
+        started = [event for event in read_records(self.run.events) if event["event"] == Event.attempt_started.value]
+        # Events are rounded to milliseconds, and the prologue is struck in the one in which it begins.
+        return max((int(event["attempt"]) for event in started if event["time"] <= moment + 0.01), default=1)
 
     def _nodes(self, attempt: int) -> list[str]:
         started = [
