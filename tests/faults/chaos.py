@@ -24,7 +24,7 @@ from tests.faults.deck import TOTAL_STEPS, Ordeal, deal, ordeals
 from tests.faults.faults import ASYNCHRONOUS, FAULTS, SAVE_EVERY, Fault, passed
 from tests.faults.judge import Verdict, judge, unstruck
 from tests.faults.outside import unmount
-from tests.faults.table import table, totals
+from tests.faults.table import page, table, totals
 from tests.faults.trial import Trial
 from tests.faults.verify import Reference, reference
 from tests.workbench import Bench, make_bench
@@ -224,13 +224,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.run is not None:
         todo = [ordeal for ordeal in todo if ordeal.number == options.run]
     tell(f"{sum(len(ordeal.blows) for ordeal in todo)} trials in {len(todo)} runs, seed {options.seed}, in {folder}")
+    began = time.monotonic()
     with arena_in(folder, options.seed, options.workers) as arena:
         verdicts = campaign(arena, todo, options.workers, tell)
     bad = any(verdict.problems for verdict in verdicts) or not verdicts
-    text = f"{table(verdicts)}\n{totals(verdicts)}\n"
-    tell(text)
+    tell(f"{table(verdicts)}\n{totals(verdicts)}")
     if options.table is not None:
-        options.table.write_text(text)
+        options.table.write_text(page(verdicts, options.seed, (time.monotonic() - began) / 60))
     if not bad:
         shutil.rmtree(folder)
     return int(bad)
