@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from launcher.publish import read_records
 from tests.faults.cluster import NODES_PER_WORKER, Cluster, TrialError
@@ -34,6 +36,7 @@ SLOW = ("watchdog.step_s=600", "watchdog.save_s=600", "watchdog.end_s=600")
 QUICK = ("watchdog.step_s=3", "watchdog.save_s=5", "watchdog.end_s=5")
 
 Tell = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,7 +94,7 @@ def _bench(arena: Arena, ordeal: Ordeal, folder: Path) -> Bench:
     return replace(arena.bench, environment={**environment, **runs})
 
 
-def endure(arena: Arena, ordeal: Ordeal, truth: Reference, worker: int, tell: Tell) -> list[Verdict]:
+def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: int) -> list[Verdict]:
     """One run through its faults; what goes wrong stays on disk."""
     folder = arena.folder / f"trial-{ordeal.number:04d}"
     trial = Trial(arena.cluster, _bench(arena, ordeal, folder), ordeal, seed=arena.seed, folder=folder)
@@ -160,7 +163,7 @@ def campaign(arena: Arena, todo: Sequence[Ordeal], workers: int, tell: Tell) -> 
     """All ordeals, some side by side; every verdict."""
     free, lock = list(range(workers)), threading.Lock()
 
-    def on_a_worker(work: Callable[[int], object]) -> object:
+    def on_a_worker(work: Callable[[int], T]) -> T:
         with lock:
             worker = free.pop()
         try:
@@ -172,18 +175,13 @@ def campaign(arena: Arena, todo: Sequence[Ordeal], workers: int, tell: Tell) -> 
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(workers) as pool:
         stages = sorted({ordeal.stage for ordeal in todo})
-        made = [
-            pool.submit(on_a_worker, lambda worker, stage=stage: undisturbed(arena, stage, worker)) for stage in stages
-        ]
-        truths = dict(zip(stages, (future.result() for future in made), strict=True))
+        made = {stage: pool.submit(on_a_worker, partial(undisturbed, arena, stage)) for stage in stages}
+        truths = {stage: future.result() for stage, future in made.items()}
         began = time.monotonic()
-        running = [
-            pool.submit(on_a_worker, lambda worker, one=one: endure(arena, one, truths[one.stage], worker, tell))
-            for one in todo
-        ]
+        running = [pool.submit(on_a_worker, partial(endure, arena, one, truths[one.stage], tell)) for one in todo]
         total = sum(len(ordeal.blows) for ordeal in todo)
         for future in as_completed(running):
-            verdicts += future.result()  # type: ignore[arg-type]
+            verdicts += future.result()
             rate = len(verdicts) / (time.monotonic() - began)
             left = (total - len(verdicts)) / max(rate, 1e-9)
             survived = sum(not verdict.problems for verdict in verdicts)

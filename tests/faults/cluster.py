@@ -67,7 +67,7 @@ class Cluster:
         self._devcluster("down")
 
     def _devcluster(self, verb: str, *options: str) -> None:
-        command = [DEVCLUSTER, verb, "--dir", self.folder, *options]
+        command = [str(DEVCLUSTER), verb, "--dir", str(self.folder), *options]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise TrialError(f"devcluster {verb}: {result.stderr.strip()[-500:]}")

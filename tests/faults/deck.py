@@ -62,7 +62,7 @@ def deal(faults: Sequence[Fault], trials: int, seed: int) -> Iterator[Fault]:
 
 def ordeals(faults: Sequence[Fault], seed: int, stages: Sequence[int] = STAGES) -> list[Ordeal]:
     """Runs of a few faults each, as they get along with one another."""
-    waiting, found = list(faults), []
+    waiting, found = list(faults), list[Ordeal]()
     while waiting:
         chosen: list[Fault] = []
         for fault in list(waiting):

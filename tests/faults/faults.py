@@ -52,6 +52,8 @@ class Expected:
     """Steps that may have to be done again."""
     by_hand: bool = False
     """Whether the run may stop for its user to resume it."""
+    again: bool = False
+    """Whether Slurm may need one start more: a restarted slurmctld (22.05) can refuse a requeued job its first step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,6 +208,7 @@ def _outside() -> Iterator[Fault]:
         classes=_of(FailureClass.node_failure, FailureClass.lost_process, FailureClass.communication),
         most_lost=MOST_LOST,
     )
+    without = dataclasses.replace(DIED, again=True)
     yield _while_still("srun killed", outside.kill_srun, dataclasses.replace(DIED, names_node=False), 2)
     yield _while_still("other rank stopped", outside.stop_other, dataclasses.replace(HUNG, names_node=True), hangs=True)
     yield _while_still("preempted by a job", outside.preempt, stopped, 2, patient=True)
@@ -213,7 +216,7 @@ def _outside() -> Iterator[Fault]:
     yield _while_still("time limit", outside.time_limit, stopped, 1, patient=True)
     yield _while_still("slurmd restarted", outside.restart_slurmd, Expected(ends=False), 1, patient=True)
     yield _while_still("node dies", outside.node_dies, gone, 1, patient=True)
-    yield _while_still("slurmctld restarted as a rank dies", outside.rank_dies_without_controller, DIED)
+    yield _while_still("slurmctld restarted as a rank dies", outside.rank_dies_without_controller, without)
     full = Expected(
         classes=_of(FailureClass.disk_full, FailureClass.lost_process, FailureClass.node_failure),
         ends=None,

@@ -104,7 +104,8 @@ def _unexplained(trial: Trial) -> Iterator[Problem]:
     numbers = trial.run.attempt_numbers()
     explained = {strike.attempt for strike in trial.strikes if strike.blow.fault.expected.ends is not False}
     # A forged checkpoint ends the attempt that would load it.
-    explained |= {strike.attempt + 1 for strike in trial.strikes if strike.attempt and strike.scene.by_user}
+    more = [strike for strike in trial.strikes if strike.scene.by_user or strike.blow.fault.expected.again]
+    explained |= {strike.attempt + 1 for strike in more if strike.attempt is not None}
     for number in numbers[:-1]:
         if number not in explained:
             outcome = Outcome.read(trial.run.attempt(number))

@@ -26,13 +26,13 @@ FULL_S = 8.0
 
 def kill_srun(scene: Scene) -> None:
     """srun dies; the tasks that it started do not."""
-    processes.send(signal.SIGKILL, *processes.srun_pids(scene.job_id))
+    processes.send(signal.SIGKILL, *processes.srun_pids(scene.faults))
     scene.go_on()
 
 
 def stop_other(scene: Scene) -> None:
     """Another rank than the one at the breakpoint stops, wherever it is."""
-    other = processes.rank_pid(scene.job_id, 1 - scene.rank)
+    other = processes.rank_pid(scene.faults, 1 - scene.rank)
     assert other is not None, "both ranks were there"
     scene.blamed = processes.node_of(other)
     processes.send(signal.SIGSTOP, other)
@@ -94,9 +94,9 @@ def node_dies(scene: Scene) -> None:
     assert node is not None, "a rank is on a node"
     scene.notes.append(f"{node} dies")
     scene.cluster.kill(f"slurmd-{node}")
-    tasks = processes.having(SLURM_JOB_ID=job, SLURMD_NODENAME=node)
+    tasks = processes.of_trial(scene.faults, SLURMD_NODENAME=node)
     # First who would tell Slurm of it.
-    processes.send(signal.SIGKILL, *processes.step_daemons(job, node), *tasks)
+    processes.send(signal.SIGKILL, *processes.step_daemons(tasks), *tasks)
 
     def noticed() -> bool:
         queued = scene.cluster.queued(job)

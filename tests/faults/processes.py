@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from launcher.faultpoints import VARIABLE
 
 SIGNALS_PENDING = ("SigPnd", "ShdPnd")
 
@@ -44,9 +46,14 @@ def mentioning(text: str) -> list[int]:
     return [pid for pid in found if pid != os.getppid() and state(pid) != "Z"]
 
 
-def rank_pid(job_id: str, rank: int) -> int | None:
-    """The process that is this rank of the job."""
-    found = having(SLURM_JOB_ID=job_id, SLURM_PROCID=str(rank))
+def of_trial(faults: str, **variables: str) -> list[int]:
+    """A trial's processes: they inherit the folder of its faults. Job ids are not unique where two clusters run."""
+    return having(**{VARIABLE: faults}, **variables)
+
+
+def rank_pid(faults: str, rank: int) -> int | None:
+    """The process that is this rank of the trial's job."""
+    found = of_trial(faults, SLURM_PROCID=str(rank))
     return next((pid for pid in found if "submitit.core._submit" in command(pid) and _is_leader(pid, found)), None)
 
 
@@ -55,14 +62,14 @@ def _is_leader(pid: int, family: list[int]) -> bool:
     return _stat(pid)[1:2] != [] and int(_stat(pid)[1]) not in family
 
 
-def srun_pids(job_id: str) -> list[int]:
-    """The job's srun: a parent, which waits, and a child."""
-    return [pid for pid in having(SLURM_JOB_ID=job_id) if command(pid).partition(" ")[0].endswith("srun")]
+def srun_pids(faults: str) -> list[int]:
+    """The trial's srun: a parent, which waits, and a child."""
+    return [pid for pid in of_trial(faults) if command(pid).partition(" ")[0].endswith("srun")]
 
 
-def step_daemons(job_id: str, node: str) -> list[int]:
-    """The job's slurmstepd on a node: what they started has them for a parent."""
-    parents = {int(fields[1]) for pid in having(SLURM_JOB_ID=job_id, SLURMD_NODENAME=node) if (fields := _stat(pid))}
+def step_daemons(tasks: Sequence[int]) -> list[int]:
+    """The slurmstepd of these processes: what they started has them for a parent."""
+    parents = {int(fields[1]) for pid in tasks if (fields := _stat(pid))}
     return [pid for pid in parents if command(pid).startswith("slurmstepd:")]
 
 

@@ -26,6 +26,8 @@ class Scene:
     """The run."""
     chance: random.Random
     """The trial's own."""
+    faults: str
+    """The trial's folder of faults, by which its processes are known."""
     rank: int
     """Rank that is struck."""
     pid: int | None = None

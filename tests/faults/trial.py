@@ -101,7 +101,14 @@ class Trial:
     def _through(self, number: int, blow: Blow, following: Blow | None) -> None:
         """One blow, until the attempt that it struck is over, or never will be."""
         chance = random.Random(f"{self._seed}/{self._ordeal.number}/{number}")
-        scene = Scene(cluster=self._cluster, bench=self._bench, run=self.run, chance=chance, rank=blow.rank or 0)
+        scene = Scene(
+            cluster=self._cluster,
+            bench=self._bench,
+            run=self.run,
+            chance=chance,
+            faults=str(self._faults),
+            rank=blow.rank or 0,
+        )
         strike = Strike(blow=blow, scene=scene)
         self.strikes.append(strike)
         if not self._file(number).with_suffix(".struck").exists() and not self._file(number).exists():
@@ -134,7 +141,7 @@ class Trial:
         self._hold = blow.fault.afterwards is not None
         if blow.fault.outside is None:
             return
-        scene.pid = processes.rank_pid(scene.job_id, scene.rank)
+        scene.pid = processes.rank_pid(scene.faults, scene.rank)
         wait(scene.stands, f"rank {scene.rank} does not stand still", 10, every_s=0.01)
         strike.time = time.time()
         blow.fault.outside(scene)
