@@ -27,8 +27,9 @@ from tests.workbench import Bench
 
 STRUCK_S = 150.0
 ENDED_S = 240.0
-HELD_S = 0.6
-"""A job is put forward only once it has waited so long: the epilogue may still have to say which nodes to avoid."""
+HELD_S = 1.6
+"""How long a requeued job waits at least. A start within the second of the requeue is refused (`Job credential
+revoked`) and ends the job; that is why Slurm holds it back, for longer than it takes."""
 
 
 @dataclass(kw_only=True, slots=True)
