@@ -52,8 +52,9 @@ class Expected:
     """Steps that may have to be done again."""
     by_hand: bool = False
     """Whether the run may stop for its user to resume it."""
-    again: bool = False
-    """Whether Slurm may need one start more: a restarted slurmctld (22.05) can refuse a requeued job its first step."""
+    starts: int = 1
+    """Starts that it may take: a restarted slurmctld (22.05) now and then refuses a requeued job its step (`Invalid
+    generic resource`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +209,7 @@ def _outside() -> Iterator[Fault]:
         classes=_of(FailureClass.node_failure, FailureClass.lost_process, FailureClass.communication),
         most_lost=MOST_LOST,
     )
-    without = dataclasses.replace(DIED, again=True)
+    without = dataclasses.replace(DIED, starts=3)
     yield _while_still("srun killed", outside.kill_srun, dataclasses.replace(DIED, names_node=False), 2)
     yield _while_still("other rank stopped", outside.stop_other, dataclasses.replace(HUNG, names_node=True), hangs=True)
     yield _while_still("preempted by a job", outside.preempt, stopped, 2, patient=True)

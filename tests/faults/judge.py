@@ -103,9 +103,10 @@ def _unexplained(trial: Trial) -> Iterator[Problem]:
     """A fault that ends an attempt ends one, and nothing else does."""
     numbers = trial.run.attempt_numbers()
     explained = {strike.attempt for strike in trial.strikes if strike.blow.fault.expected.ends is not False}
-    # A forged checkpoint ends the attempt that would load it.
-    more = [strike for strike in trial.strikes if strike.scene.by_user or strike.blow.fault.expected.again]
-    explained |= {strike.attempt + 1 for strike in more if strike.attempt is not None}
+    for strike in trial.strikes:
+        # A forged checkpoint ends the attempt that would load it.
+        starts = strike.blow.fault.expected.starts + bool(strike.scene.by_user)
+        explained |= {(strike.attempt or 0) + more for more in range(1, starts)}
     for number in numbers[:-1]:
         if number not in explained:
             outcome = Outcome.read(trial.run.attempt(number))
