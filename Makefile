@@ -4,16 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
+N ?= 500
 SHELL_FILES := slurm/devcluster $(wildcard slurm/devcluster.lib/*.sh) slurm/system_packages .ci/run
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check quick static lint types shell format wheel clean
+.PHONY: help setup demo test chaos check quick static lint types shell format wheel clean
 
 help:
 	@echo 'make demo     set up, then fine-tune a small model on this machine, start to finish (about 3 minutes)'
 	@echo 'make test     set up, Slurm included, then run every test'
 	@echo 'make check    format, lint, types, shellcheck and every test'
 	@echo 'make quick    the part of check that takes under a minute'
+	@echo 'make chaos    break N=500 short trainings in every way there is, overnight, and write docs/chaos.md'
 	@echo 'make format   rewrite sources in the project'"'"'s format'
 	@echo 'make clean    remove what these targets made'
 
@@ -41,6 +43,11 @@ demo: $(READY)
 test: $(READY_DEV)
 	slurm/devcluster install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+
+chaos: $(READY_DEV)
+	slurm/devcluster install
+	mkdir -p docs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.faults.chaos $(N) --table docs/chaos.md
 
 check: static test
 

@@ -29,7 +29,8 @@ LEAVE_S = 120.0
 def main(run_dir: str, status: str) -> None:
     """Entry of the batch script."""
     # Whoever preempts or requeues signals the batch script too; the outcome matters more than a quick end.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Blocked, so that it waits, and the commands that requeue the job are spared too.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     run = RunDir(Path(run_dir))
     start = Start.read(run.attempt(int(os.environ["LAUNCHER_ATTEMPT"])))
     assert start is not None, "the prologue wrote it"
@@ -53,7 +54,8 @@ def requeue_if_due(run: RunDir, start: Start, outcome: Outcome) -> None:
         record(run, Event.requeue_failed, start.attempt, reason=refused)
         print(f"the job could not be requeued: {refused}", file=sys.stderr, flush=True)
         return
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A SIGTERM that came during the requeue ends the process here.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     time.sleep(LEAVE_S)
 
 

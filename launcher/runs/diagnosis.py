@@ -169,7 +169,8 @@ def _manner(status: int) -> str:
 
 def _hang(evidence: Evidence) -> Diagnosis | None:
     """Ranks that waited too long, and the one that they waited for where it shows."""
-    dumped = {*evidence.dumped, *(end.rank for end in evidence.exits if end.status == HUNG_STATUS)}
+    # srun's SIGCONT at the end of the step wakes a rank that was stopped; its alarm ends it before it can dump.
+    dumped = set(evidence.dumped) or {end.rank for end in evidence.exits if end.status == HUNG_STATUS}
     if not dumped:
         return None
     # Who is stopped, or stuck in the kernel, is the one whose watchdog never spoke. One that died first is no hang.

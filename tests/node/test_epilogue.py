@@ -137,3 +137,13 @@ def test_a_node_that_failed_is_excluded_as_long_as_enough_others_remain(
     assert excluded_nodes(run) == ["n2"]
     slurm.nodes("n1", "n2")
     assert excluded_nodes(run) == []
+
+
+def test_the_rank_that_was_stopped_is_named_though_its_alarm_ends_it_once_srun_wakes_it(run: RunDir) -> None:
+    start = begin(run)
+    stacks = run.attempt(start.attempt).stacks
+    stacks(0).write_text("phase step, limit 3 s\nTimeout (0:00:03)!\n")
+    stacks(1).write_text("phase step, limit 3 s\n")
+    says(run, "srun: error: n1: task 0: Alarm clock\nsrun: error: n2: task 1: Alarm clock\n")
+    found = close(run, start, 142)
+    assert (found.failure, found.node, found.rank) == (FailureClass.hang, "n2", 1)
