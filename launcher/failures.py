@@ -39,6 +39,21 @@ class FailureClass(Enum):
     """An error that none of the others explains."""
 
 
+FIRST_STATUS = 80
+"""Exit statuses from here on name a class, in the order of the enum: a rank on a full disk can leave no other word."""
+
+
+def exit_status(failure: FailureClass) -> int:
+    """Status with which a rank leaves for this reason."""
+    return FIRST_STATUS + list(FailureClass).index(failure)
+
+
+def failure_by_status(status: int) -> FailureClass | None:
+    """The class that an exit status names; None if it names none."""
+    classes = list(FailureClass)
+    return classes[status - FIRST_STATUS] if 0 <= status - FIRST_STATUS < len(classes) else None
+
+
 DETERMINISTIC = (
     FailureClass.out_of_memory,
     FailureClass.out_of_host_memory,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,14 +113,29 @@ def load_all(engine: Any, chosen: Chosen | None) -> Manifest | None:
             reading.enter_context(mapped_files())
         # An engine that began from a universal copy may go back to a checkpoint of its own ranks.
         engine._config.load_universal_checkpoint = chosen.universal
-        path, _ = engine.load_checkpoint(
-            str(chosen.folder.parent), tag=chosen.folder.name, load_lr_scheduler_states=False
-        )
+        try:
+            path, _ = engine.load_checkpoint(
+                str(chosen.folder.parent), tag=chosen.folder.name, load_lr_scheduler_states=False
+            )
+        except pickle.UnpicklingError as error:
+            raise _not_data(chosen, error) from None
     # DeepSpeed answers None, with no more than a warning, where it found nothing.
     assert path is not None, f"DeepSpeed did not load the checkpoint at step {chosen.manifest.step}"
     if chosen.universal:
         _mend(engine.basic_optimizer, groups)
     return chosen.manifest
+
+
+def _not_data(chosen: Chosen, error: pickle.UnpicklingError) -> UserError:
+    words = re.search(r"(?:Unsupported (?:global|operand|class)|GLOBAL)[^\n]{0,80}", str(error))
+    return UserError(
+        Problem(
+            where=f"checkpoint at step {chosen.manifest.step}",
+            message="a file in it holds more than tensors and plain values, as if forged; nothing of it "
+            f"was run ({words.group(0) if words else 'refused by the safe loader'})",
+            remedy=f"find out who wrote to {chosen.folder}; `launcher resume RUN --step N` goes on from an earlier one",
+        )
+    )
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from launcher.errors import LauncherError
-from launcher.failures import FailureClass
+from launcher.failures import FailureClass, exit_status
 from launcher.faultpoints import Point, reach
 from launcher.node import fence
 from launcher.node.causes import failure_of
@@ -56,8 +56,9 @@ def main(run_dir: str) -> None:
         traceback.print_exc()
         reason = str(error) if isinstance(error, LauncherError) else f"{type(error).__name__}: {error}"
         blames = error.node if isinstance(error, LauncherError) else None
-        _leave_word(run, ranks, Ending.failed, failure_of(error), reason, None, blames)
-        _leave(1)
+        failure = failure_of(error)
+        _leave_word(run, ranks, Ending.failed, failure, reason, None, blames)
+        _leave(exit_status(failure))
     watchdog.off()
     _leave(0)
 
@@ -118,7 +119,7 @@ def _leave_word(
         step=step,
         blames=blames,
     )
-    # A disk that is full takes no word either; the traceback in the log, and the exit status, say enough.
+    # A disk that is full takes no word either; the exit status says enough.
     with contextlib.suppress(OSError):
         word.write(run.attempt(ranks.attempt))
 

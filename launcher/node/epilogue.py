@@ -14,12 +14,14 @@ from pathlib import Path
 
 from launcher import slurm_commands
 from launcher.config.schema import Action
+from launcher.failures import FailureClass
 from launcher.faultpoints import Point, reach
-from launcher.node.supervisor import Start, close
+from launcher.node.supervisor import Start, close, conclude
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
+from launcher.runs.diagnosis import Diagnosis
 from launcher.runs.events import Event, record
-from launcher.runs.outcome import Outcome, read_outcomes
+from launcher.runs.outcome import Ending, Outcome, read_outcomes
 from launcher.runs.retry import bad_nodes
 
 LEAVE_S = 120.0
@@ -32,12 +34,38 @@ def main(run_dir: str, status: str) -> None:
     # Blocked, so that it waits, and the commands that requeue the job are spared too.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     run = RunDir(Path(run_dir))
-    start = Start.read(run.attempt(int(os.environ["LAUNCHER_ATTEMPT"])))
-    assert start is not None, "the prologue wrote it"
+    start = _mine(run)
     reach(Point.epilogue)
-    outcome = close(run, start, int(status))
+    if start is None or (Outcome.read(run.attempt(start.attempt)) is not None and NUMBER not in os.environ):
+        # The prologue never began an attempt, or has closed it, and what follows was its business.
+        return
+    outcome = close(run, start, int(status)) if NUMBER in os.environ else _dead_prologue(run, start, int(status))
     print(f"attempt {outcome.attempt} {outcome.state.value}: {outcome.reason}; {outcome.action.value}", flush=True)
     requeue_if_due(run, start, outcome)
+
+
+NUMBER = "LAUNCHER_ATTEMPT"
+"""Set once the prologue is through."""
+
+
+def _mine(run: RunDir) -> Start | None:
+    """The start of the attempt that this job is making."""
+    if NUMBER in os.environ:
+        return Start.read(run.attempt(int(os.environ[NUMBER])))
+    here = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    starts = (Start.read(run.attempt(number)) for number in reversed(run.attempt_numbers()))
+    return next((start for start in starts if start is not None and (start.job_id, start.restarts) == here), None)
+
+
+def _dead_prologue(run: RunDir, start: Start, status: int) -> Outcome:
+    how = f"was killed by signal {status - 128}" if status > 128 else f"ended with status {status}"
+    diagnosis = Diagnosis(
+        state=Ending.failed,
+        failure=FailureClass.lost_process,
+        reason=f"the preparation on {start.host} {how}",
+        node=start.host,
+    )
+    return conclude(run, RunPlan.load(run.plan), start, diagnosis, status)
 
 
 def requeue_if_due(run: RunDir, start: Start, outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,7 +110,13 @@ def conclude(run: RunDir, plan: RunPlan, start: Start, diagnosis: Diagnosis, exi
         action=decision.action,
         advice=decision.advice,
     )
-    if not outcome.write(run.attempt(start.attempt)):
+    try:
+        first = outcome.write(run.attempt(start.attempt))
+    except OSError as error:
+        # What follows does not depend on it: a later attempt, or `launcher status`, reads the ranks' words again.
+        print(f"the outcome could not be written: {error}", file=sys.stderr, flush=True)
+        return outcome
+    if not first:
         # Slurm may start the next attempt before the last one's epilogue is through.
         stands = Outcome.read(run.attempt(start.attempt))
         assert stands is not None, "it was there a moment ago"

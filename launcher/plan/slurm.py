@@ -67,7 +67,9 @@ def _setup(cluster: ClusterConfig, run_dir: Path) -> list[str]:
         f"cd -- {code}",
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         *exports,
-        f"launcher_environment=$({_python('launcher.node.prologue', str(run_dir))}) || exit $?",
+        f"launcher_environment=$({_python('launcher.node.prologue', str(run_dir))}) || "
+        # One that was killed could not say so, nor ask for another start.
+        f"{{ launcher_status=$?; {_epilogue(run_dir)}; exit $launcher_status; }}",
         'eval "$launcher_environment"',
     ]
 
@@ -75,6 +77,11 @@ def _setup(cluster: ClusterConfig, run_dir: Path) -> list[str]:
 def _teardown(run_dir: Path) -> list[str]:
     return [
         "launcher_status=$?",
-        f'{_python("launcher.node.epilogue", str(run_dir))} "$launcher_status"',
+        # Killed alone, it is run again: nobody else would put the job back into the queue.
+        f"{_epilogue(run_dir)}; [ $? -ne 137 ] || {_epilogue(run_dir)}",
         'exit "$launcher_status"',
     ]
+
+
+def _epilogue(run_dir: Path) -> str:
+    return f'{_python("launcher.node.epilogue", str(run_dir))} "$launcher_status"'

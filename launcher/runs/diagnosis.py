@@ -11,9 +11,17 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from launcher.failures import FailureClass
+from launcher.failures import FailureClass, failure_by_status
 from launcher.runs.outcome import Ending, RankWord
-from launcher.runs.slurm_words import TERMINATED, SlurmWord, ended_by_slurm, killed_for_memory, lost_node, one_node
+from launcher.runs.slurm_words import (
+    TERMINATED,
+    SlurmWord,
+    ended_by_slurm,
+    killed_for_memory,
+    lost_node,
+    one_node,
+    ranks_not_started,
+)
 
 # Whoever gathers evidence needs these too.
 from launcher.runs.slurm_words import RankExit as RankExit
@@ -88,6 +96,8 @@ def _causes(evidence: Evidence) -> Iterator[Diagnosis]:
     if hang is None:
         yield from _by_slurm(ended_by_slurm(evidence.said))
     yield from _by_slurm(killed_for_memory(evidence.said))
+    if not evidence.words:
+        yield from _by_slurm(ranks_not_started(evidence.said))
     lost = None if hang else _lost(evidence)
     bugs = [word for word in failed if word.failure is FailureClass.bug]
     # A peer's death can look like an error in the code of those who wait for it.
@@ -140,12 +150,13 @@ def _lost(evidence: Evidence) -> Diagnosis | None:
     for end in evidence.exits:
         word = words.get(end.rank)
         if word is None and end.status not in (HUNG_STATUS, TERMINATED):
+            told = failure_by_status(end.status)
             reason = f"rank {end.rank} on {_place(end)} {_manner(end.status)}"
             return Diagnosis(
                 state=Ending.failed,
-                failure=FailureClass.lost_process,
+                failure=told or FailureClass.lost_process,
                 reason=reason,
-                node=one_node(end.node),
+                node=None if told in UNBLAMED else one_node(end.node),
                 rank=end.rank,
             )
         # Deaths at the same moment are told in any order: a rank that was left by a peer is not the first one.
@@ -159,7 +170,14 @@ def _place(end: RankExit) -> str:
     return end.node if one_node(end.node) else f"one of {end.node}"
 
 
+UNBLAMED = (*CONSEQUENCES, FailureClass.disk_full, FailureClass.user_error, FailureClass.bug)
+"""Classes that say nothing against the node."""
+
+
 def _manner(status: int) -> str:
+    told = failure_by_status(status)
+    if told is not None:
+        return f"ended of {told.value.replace('_', ' ')}, and could leave no other word"
     if status <= 128:
         return f"left with status {status} and no word"
     number = status - 128

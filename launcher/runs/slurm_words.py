@@ -93,6 +93,20 @@ def lost_node(said: str) -> SlurmWord | None:
     return None
 
 
+NOT_STARTED = re.compile(
+    r"^srun: error: (?:Unable to (?:create|confirm|allocate).*|.*Socket timed out.*)$", re.MULTILINE
+)
+
+
+def ranks_not_started(said: str) -> SlurmWord | None:
+    """srun's word that it could not start the ranks: a controller that has just been restarted, most often."""
+    found = NOT_STARTED.search(said)
+    if found is None or srun_exits(said):
+        return None
+    reason = f"the ranks were not started: {found.group(0).removeprefix('srun: error: ')}"
+    return SlurmWord(failure=FailureClass.communication, reason=reason)
+
+
 ENDS = (
     ("DUE TO TIME LIMIT", FailureClass.time_limit, "Slurm ended the job at its time limit"),
     ("DUE TO PREEMPTION", FailureClass.preempted, "preempted, with no time left to write a checkpoint"),

@@ -5,6 +5,7 @@ Owns the states. Knows no cluster: the queue is asked through a function.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -21,7 +22,7 @@ from launcher.runs.events import Event
 from launcher.runs.history import Attempt, goodput, history, read_attempts
 from launcher.runs.interval import suggested_interval
 from launcher.runs.job import cancel_requested, read_job
-from launcher.runs.outcome import Ending, Outcome
+from launcher.runs.outcome import Ending, Outcome, rank_words
 from launcher.runs.records import is_step, tail
 
 
@@ -174,8 +175,26 @@ def _gone(run: RunDir, job: Job) -> tuple[State, str]:
         return State.FAILED, _not_continued(run, attempt.outcome)
     if cancel_requested(run, job):
         return State.CANCELLED, "cancelled before it could write a checkpoint" if attempt else "cancelled in the queue"
+    if attempt is not None and (ending := _by_words(run, attempt.number)) is not None:
+        return ending
     folder = run.submissions if attempt is None else run.attempt(attempt.number).root
-    return State.FAILED, f"job {job.job_id} left the queue without a word; its logs are in {folder}"
+    full = "; the run's file system is full" if shutil.disk_usage(run.root).free < LITTLE_BYTES else ""
+    return State.FAILED, f"job {job.job_id} left the queue without a word{full}; its logs are in {folder}"
+
+
+LITTLE_BYTES = 1 << 20
+"""Less than this is no room for a record."""
+
+
+def _by_words(run: RunDir, attempt: int) -> tuple[State, str] | None:
+    """How the ranks say that an attempt ended whose epilogue never ran; None if they left no good word."""
+    words = rank_words(run.attempt(attempt))
+    if words and all(word.state is Ending.completed for word in words):
+        return State.COMPLETED, words[0].reason
+    if words and all(word.state is Ending.stopped for word in words):
+        why = f"{words[0].reason}; its epilogue died before it could start the run again"
+        return State.FAILED, f"{why}: `launcher resume {run.root.name}` goes on"
+    return None
 
 
 def _not_continued(run: RunDir, outcome: Outcome) -> str:

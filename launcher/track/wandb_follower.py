@@ -6,9 +6,12 @@ Ends when its standard input closes, which the death of the trainer does too.
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,17 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan, plain
 
 POLL_S = 2.0
+OPEN_S = 3.0
+"""How long W&B may still take to open once training is over."""
+OPENED = threading.Event()
+FINISH_S = 30.0
+"""How long the last records may take once training is over."""
 
 
 def follow(run: RunDir, plan: RunPlan) -> None:
     """Send records until training is over and nothing is left."""
     wandb_run = _open(run, plan)
+    OPENED.set()
     position = _read_position(run)
     _write_position(run, position)
     over = False
@@ -94,8 +103,18 @@ def main(run_dir: str) -> None:
     # Slurm signals every process of a step; this one ends with the trainer, which may still write records.
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_the_trainer, daemon=True).start()
     run = RunDir(Path(run_dir))
     follow(run, RunPlan.load(run.plan))
+
+
+def _leave_with_the_trainer() -> None:
+    """End this process some time after the trainer, even while W&B waits for a server: metrics.jsonl keeps it all."""
+    select.select([sys.stdin], [], [])
+    time.sleep(OPEN_S)
+    if OPENED.is_set():
+        time.sleep(FINISH_S)
+    os._exit(0)
 
 
 if __name__ == "__main__":
