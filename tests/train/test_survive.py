@@ -60,18 +60,10 @@ def broken(bench: Bench, faults: list[dict[str, Any]], *overrides: str) -> Broke
 @pytest.mark.parametrize(
     ("point", "step", "rank", "action", "failure", "lost"),
     [
-        ("step", 7, 1, "kill", "lost_process", 2),
-        ("step", 7, 0, "abort", "lost_process", 2),
-        ("step", 7, 1, "stop", "hang", 2),
         ("data", 6, 1, "hang", "hang", None),
         ("step", 7, 1, "gpu_error", "gpu_error", 2),
         ("step", 7, 0, "communication", "communication", 2),
-        ("step", 7, 1, "term", "preempted", 0),
-        ("step", 7, 0, "usr2", "time_limit", 0),
         ("evaluate", 8, 1, "term", "preempted", 0),
-        ("evaluate", 4, 0, "usr2", "time_limit", 0),
-        ("save.begin", 8, 1, "term", "preempted", 0),
-        ("joined", None, 1, "term", "preempted", 0),
         ("start", None, 0, "usr2", "time_limit", 0),
     ],
 )

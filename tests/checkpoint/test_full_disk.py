@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.checkpoint.tidy import tidy
 from launcher.faultpoints import Point
-from launcher.rundir import RunDir
 from tests.checkpoint.folders import names
 from tests.workbench import Bench, losses
 
@@ -39,34 +37,6 @@ def events(run: Path, name: str) -> list[dict[str, Any]]:
         for line in (run / "events.jsonl").read_text().splitlines()
         if (event := json.loads(line))["event"] == name
     ]
-
-
-@pytest.mark.parametrize(
-    ("point", "rank", "goes_on_from"),
-    [
-        (Point.save_begin, 0, 2),
-        (Point.save_copied, 1, 2),
-        (Point.save_writing, 1, 2),
-        (Point.save_written, 0, 2),
-        (Point.save_manifest, 0, 4),
-        (Point.save_rename, 0, 4),
-        (Point.save_prune, 0, 4),
-    ],
-)
-def test_a_rank_killed_within_a_save_costs_no_earlier_step_and_changes_no_loss(
-    bench: Bench, straight: Path, tmp_path: Path, point: Point, rank: int, goes_on_from: int
-) -> None:
-    broken = faulty(bench, tmp_path / "faults", point, 4, rank, "kill")
-    broken.run("submit", *bench.base, *SETTINGS, "--follow", check=False)
-    run = RunDir(bench.last())
-    assert (tmp_path / "faults" / "one.struck").exists()
-    run.attempt(2).root.mkdir()
-    assert tidy(run, 2) == ([4] if point in (Point.save_manifest, Point.save_rename) else [])
-    run.attempt(2).root.rmdir()
-    bench.run("resume", run.root.name, "--follow")
-    assert [event["step"] for event in events(run.root, "training_started")] == [0, goes_on_from]
-    assert losses(run.root) == losses(straight)
-    assert [name for name in names(run.checkpoints) if "step" in name] == ["step-00000004", "step-00000006"]
 
 
 def test_a_full_disk_in_the_background_costs_a_checkpoint_and_not_the_run(
