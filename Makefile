@@ -42,7 +42,7 @@ demo: $(READY)
 
 test: $(READY_DEV)
 	slurm/devcluster install
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile
 
 chaos: $(READY_DEV)
 	slurm/devcluster install

@@ -44,6 +44,9 @@ def commit(
     at(Point.save_manifest)
     manifest.write(folder)
     forget_lists(folder)
+    # Of a writer that was killed while it published one of its small files.
+    for stray in folder.glob(".*.tmp"):
+        stray.unlink(missing_ok=True)
     at(Point.save_rename)
     fence(run, attempt)
     put_in_place(folder, step_folder(run.checkpoints, manifest.step))

@@ -192,8 +192,7 @@ class Completion:
         self._unrecorded.append((event, save.draft.attempt, fields))
         while self._unrecorded:
             waiting, attempt, known = self._unrecorded[0]
-            if (complaint := _complaint(lambda: record(self._run, waiting, attempt, **known))) is not None:  # noqa: B023 - called at once
-                print(f"{self._run.events}: {complaint}", flush=True)
+            if not record(self._run, waiting, attempt, **known):
                 return
             del self._unrecorded[0]
 

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.config.schema import Action
@@ -136,13 +136,16 @@ def _decision(run: RunDir, plan: RunPlan, start: Start, diagnosis: Diagnosis) ->
     earlier = read_outcomes(run, before=start.attempt)
     mine = [outcome.attempt for outcome in earlier if _submission(run, outcome.attempt) == start.submission]
     committed = {event["attempt"] for event in read_records(run.events) if event["event"] in COMMITS}
-    return decide(
+    decision = decide(
         diagnosis,
         plan.config.retry,
         earlier,
         cancelled=cancelled_submission(run) == start.submission,
         progress=[number in committed for number in (*mine, start.attempt)],
     )
+    # On this machine there is no other node to go to.
+    alone = plan.slurm is None and decision.action is Action.requeue_elsewhere
+    return replace(decision, action=Action.requeue) if alone else decision
 
 
 COMMITS = (Event.checkpoint.value, Event.recovered.value)

@@ -58,9 +58,11 @@ class Event(Enum):
     """step, path"""
 
 
-def record(run: RunDir, event: Event, attempt: int, **fields: Any) -> None:
-    """Append one event; `attempt` 0 is outside any. A disk that takes no more costs the event, not the run."""
+def record(run: RunDir, event: Event, attempt: int, **fields: Any) -> bool:
+    """Append one event; `attempt` 0 is outside any. False where the disk takes no more, which never ends a run."""
     try:
         append_record(run.events, {"time": round(time.time(), 3), "attempt": attempt, "event": event.value, **fields})
     except OSError as error:
         print(f"the event {event.value} {fields} could not be written: {error}", file=sys.stderr, flush=True)
+        return False
+    return True

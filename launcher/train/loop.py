@@ -92,6 +92,8 @@ class Training:
     """Steps between evaluations."""
     save_every: int | None
     """Steps between checkpoints."""
+    evaluates: bool
+    """Whether there is anything to evaluate on."""
     owes_evaluation: bool
     """Whether the evaluation that belongs to `start` has not been recorded yet."""
 
@@ -102,7 +104,7 @@ def run_loop(run: Training) -> Result | Setback:
     if run.owes_evaluation and stopped_by is None:
         stopped_by = run.evaluate(run.start)
     if stopped_by is not None or run.start >= run.stop_at:
-        return _result(run, run.start, stopped_by)
+        return _result(run, run.start, stopped_by, owed=run.owes_evaluation)
     run.metrics.restart_clock()
     for data in run.data:
         done = data.step + 1
@@ -128,16 +130,18 @@ def run_loop(run: Training) -> Result | Setback:
             run.warn(done, why)
         stopped_by = agreed.stopped_by
         last = done == run.stop_at or stopped_by is not None
+        owed = run.evaluates and (_due(done, run.eval_every) or done == run.total_steps)
         saved = _due(done, run.save_every) or last
         # A run that is told to stop has little time: what it has learnt comes first.
         if saved:
             _save(run, done, wait=last)
-        if (_due(done, run.eval_every) or done == run.total_steps) and stopped_by is None:
+        if owed and stopped_by is None:
             stopped_by = run.evaluate(done)
-            if stopped_by is not None and not saved:
+            owed = stopped_by is not None
+            if owed and not saved:
                 _save(run, done, wait=True)
         if last or stopped_by is not None:
-            return _result(run, done, stopped_by)
+            return _result(run, done, stopped_by, owed=owed)
         run.metrics.restart_clock()
     raise AssertionError("the data ended before the run")
 
@@ -180,8 +184,9 @@ def _due(step: int, every: int | None) -> bool:
     return every is not None and step % every == 0
 
 
-def _result(run: Training, done: int, stopped_by: int | None) -> Result:
-    if stopped_by is not None and done < run.stop_at:
+def _result(run: Training, done: int, stopped_by: int | None, *, owed: bool) -> Result:
+    """How it ended; with an evaluation still owed, a run that was told to stop has not completed."""
+    if stopped_by is not None and (done < run.stop_at or owed):
         return Result(state=Ending.stopped, reason=REASONS[stopped_by], step=done, signal=stopped_by)
     reason = "all steps done" if done >= run.total_steps else f"train.stop_at={run.stop_at} reached"
     return Result(state=Ending.completed, reason=reason, step=done, signal=None)

@@ -141,6 +141,7 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
                 stop_at=stop_at,
                 eval_every=config.train.eval_every,
                 save_every=config.checkpoint.every_steps,
+                evaluates=plan.eval_data is not None,
                 owes_evaluation=owes_evaluation_all(run, start, due=due and plan.eval_data is not None),
             )
         )

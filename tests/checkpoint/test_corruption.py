@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import pickle
 import random
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from launcher.checkpoint.manifest import MANIFEST, Manifest, step_folder
-from launcher.digest import file_sha256
+from launcher.checkpoint.manifest import MANIFEST, step_folder
 from tests.workbench import Bench
 
 pytestmark = pytest.mark.train
@@ -116,38 +112,3 @@ def test_no_damage_to_any_file_goes_unnoticed(checkpoints: Path, choose: Any) ->
             assert passed == [] or path.name in passed[0][1] or "manifest" in passed[0][1], passed
     assert tried >= len(files) * (FLIPS + 1)
     assert choose(checkpoints) == (4, [])
-
-
-class Hostile:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.marker}",)
-
-
-def test_a_hostile_pickle_runs_nothing_even_if_the_manifest_vouches_for_it(
-    bench: Bench, checkpoints: Path, tmp_path: Path
-) -> None:
-    run = checkpoints.parent
-    folder, marker = step_folder(checkpoints, 4), tmp_path / "ran"
-    kept = tmp_path / "kept"
-    shutil.copytree(folder, kept)
-    document = json.loads((folder / MANIFEST).read_text())
-    document.pop("sha256")
-    for shard in document["shards"]:
-        path = folder / shard["name"]
-        path.write_bytes(pickle.dumps(Hostile(marker)))
-        shard |= {"size": path.stat().st_size, "sha256": file_sha256(path)}
-    from launcher.checkpoint.manifest import manifest_of
-
-    vouching: Manifest = manifest_of(document)
-    vouching.write(folder)
-    bench.run("resume", run.name, "train.max_steps=6", "--follow", check=False)
-    assert not marker.exists()
-    attempt = sorted((run / "attempts").iterdir())[-1]
-    assert json.loads((attempt / "outcome.json").read_text())["state"] == "failed"
-    shutil.rmtree(folder)
-    kept.rename(folder)

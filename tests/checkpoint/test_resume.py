@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from launcher.digest import file_sha256
+from tests.checkpoint.folders import vouch
 from tests.checkpoint.test_export import flip
 from tests.workbench import Bench, losses
 
@@ -66,13 +66,13 @@ def test_a_checkpoint_that_carries_code_runs_none(bench: Bench, stopped: Path, t
     victim = shard(stopped, 4)
     torch.save({"payload": Hostile()}, victim)
     # Even with a manifest that vouches for it.
-    path = victim.parent / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["shards"][-1] |= {"size": victim.stat().st_size, "sha256": file_sha256(victim)}
-    path.write_text(json.dumps(manifest))
+    vouch(victim.parent, victim.name)
     result = bench.run("resume", stopped.name, "train.stop_at=null", "--follow", check=False)
     assert result.returncode == 5
     assert not proof.exists()
+    outcome = json.loads((stopped / "attempts" / "0002" / "outcome.json").read_text())
+    assert (outcome["failure"], outcome["action"]) == ("user_error", "stop")
+    assert "checkpoint at step 4" in outcome["reason"]
 
 
 def test_an_earlier_step_can_be_taken_up_and_later_ones_are_set_aside(

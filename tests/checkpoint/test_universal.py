@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import torch
 from launcher.checkpoint.copies import universal_folder
 from launcher.checkpoint.manifest import Manifest, fault, read_manifest, step_folder
 from launcher.checkpoint.universal import convert_newest
-from launcher.digest import file_sha256
+from tests.checkpoint.folders import vouch
 from tests.checkpoint.test_export import flip
 from tests.workbench import Bench
 
@@ -107,10 +106,7 @@ def hostile(folder: Path, name: str, proof: Path) -> Iterator[None]:
     path = folder / "manifest.json"
     kept = {file: file.read_bytes() for file in (folder / name, path)}
     torch.save({"payload": Hostile()}, folder / name)
-    document = json.loads(path.read_text())
-    (entry,) = [shard for shard in document["shards"] if shard["name"] == name]
-    entry |= {"size": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-    path.write_text(json.dumps(document))
+    vouch(folder, name)
     try:
         yield
     finally:

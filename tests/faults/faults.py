@@ -115,7 +115,7 @@ ACTIONS = {
         action: Expected(
             classes=_of(failure),
             most_lost=MOST_LOST,
-            names_node=action != "disk_full",
+            names_node=action not in ("disk_full", "communication"),
             by_hand=failure not in (FailureClass.gpu_error, FailureClass.communication),
         )
         for action, failure in RAISED.items()

@@ -109,10 +109,16 @@ def node_dies(scene: Scene) -> None:
             scene.cluster.up()
 
 
+SAVED_S = 6.0
+"""Longer than slurmctld takes to write down its jobs."""
+
+
 def rank_dies_without_controller(scene: Scene) -> None:
     """A rank dies while slurmctld is away."""
     assert scene.pid is not None, "a rank stands still"
     with scene.cluster.steady:
+        # A job that it was told of a moment ago, and has not saved, it would forget; that is Slurm's, not the run's.
+        time.sleep(SAVED_S)
         scene.cluster.kill("slurmctld")
         processes.send(signal.SIGKILL, scene.pid)
         time.sleep(3)

@@ -98,6 +98,7 @@ def test_three_attempts_without_a_checkpoint_are_the_last(bench: Bench) -> None:
     killed = [{"point": "step", "step": 2, "rank": 0, "action": "kill"} for _ in range(3)]
     found = broken(bench, killed)
     assert found.status["state"] == "FAILED"
+    # On one machine there is no other node to go to.
     assert [end["action"] for end in found.ends] == ["requeue", "requeue", "stop"]
 
 
