@@ -86,7 +86,7 @@ def _of_the_run(trial: Trial, truth: Reference, *, complete: bool) -> Iterator[P
         yield Problem(text="code in a checkpoint was run", kind="silent load")
     if complete:
         yield from verify.planned_samples(run)
-        yield from verify.checkpoints(run, total=TOTAL_STEPS)
+        yield from verify.checkpoints(run, total=TOTAL_STEPS, damaged=list(damaged.values()))
     yield from _left_running(trial)
     yield from _unexplained(trial)
 

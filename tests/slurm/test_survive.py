@@ -154,13 +154,6 @@ def by_attempt(run: Path) -> dict[int, dict[int, float]]:
     return found
 
 
-def test_a_killed_rank_is_named_with_its_node(slurm_bench: Bench, straight: Path) -> None:
-    run, job = submitted(slurm_bench, fault={"point": "step", "step": 50, "rank": 1, "action": "kill"})
-    ends_like(slurm_bench, run, job, straight, lost=40)
-    assert endings(run) == [("lost_process", "requeue"), (None, "stop")]
-    assert "rank 1 on n2 was killed by signal 9" in slurm_bench.run("why", run.name).stdout
-
-
 def test_a_cancelled_run_stays_cancelled_with_a_checkpoint_and_resumes(slurm_bench: Bench, straight: Path) -> None:
     run, job = submitted(slurm_bench)
     wait(reached(run, 50), "step 50")

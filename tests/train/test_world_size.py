@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from launcher.checkpoint.manifest import step_folder
-from tests.checkpoint.test_export import flip
 from tests.checkpoint.test_universal import hostile
 from tests.workbench import Bench, losses, records
 
@@ -49,36 +47,6 @@ def test_four_ranks_then_two_then_one_then_four(bench: Bench, straight: Path, st
     assert copies == ["universal-00000002", "universal-00000003", "universal-00000004"]
 
 
-def test_stage_0_goes_on_as_it_is(bench: Bench, straight: Path) -> None:
-    run = bench.train(*COMMON, "zero.stage=0", "cluster.gpus_per_node=4", "train.stop_at=2")
-    bench.run("resume", run.name, "cluster.gpus_per_node=1", "train.stop_at=null", "--follow")
-    assert losses(run) == pytest.approx(losses(straight), rel=1e-5)
-    assert list((run / "checkpoints").glob("universal-*")) == []
-
-
-def test_bf16_at_stage_1_which_has_an_optimiser_of_its_own(bench: Bench) -> None:
-    overrides = [*COMMON, "optim.weight_decay=0.1", "optim.lr=0.001", "zero.stage=1", "precision=bf16"]
-    whole = bench.train(*overrides, "cluster.gpus_per_node=4", "train.stop_at=4")
-    run = bench.train(*overrides, "cluster.gpus_per_node=4", "train.stop_at=2")
-    bench.run("resume", run.name, "cluster.gpus_per_node=2", "train.stop_at=4", "--follow")
-    # Undisturbed bf16 runs of 4 and 1 ranks differ by 3e-5.
-    assert losses(run) == pytest.approx(losses(whole), rel=1e-4)
-
-
-def test_a_damaged_shard_is_not_converted_but_passed_over_and_named_once(bench: Bench, straight: Path) -> None:
-    overrides = ["zero.stage=2", "cluster.gpus_per_node=4", "train.stop_at=2", "checkpoint.every_steps=1"]
-    run = bench.train(*COMMON, *overrides)
-    folder = step_folder(run / "checkpoints", 2)
-    flip(next(folder.glob("*optim_states.pt")))
-    bench.run("resume", run.name, "cluster.gpus_per_node=2", "train.stop_at=3", "--follow")
-    (passed,) = events(run, "passed_over")
-    assert passed["step"] == 2
-    assert "has changed since it was written" in passed["reason"]
-    assert [event["step"] for event in events(run, "training_started")] == [0, 1]
-    assert [path.name for path in (run / "checkpoints").glob("universal-*")] == ["universal-00000001"]
-    assert losses(run) == pytest.approx({step: losses(straight)[step] for step in (1, 2, 3)}, rel=1e-5)
-
-
 def test_a_copy_that_carries_code_runs_none(bench: Bench, tmp_path: Path) -> None:
     run = bench.train(*COMMON, "zero.stage=3", "train.stop_at=1", "cluster.gpus_per_node=2")
     bench.run("resume", run.name, "cluster.gpus_per_node=1", "train.stop_at=2", "--follow")
@@ -87,5 +55,5 @@ def test_a_copy_that_carries_code_runs_none(bench: Bench, tmp_path: Path) -> Non
     with hostile(copy, "zero/lm_head.weight/fp32.pt", tmp_path / "ran"):
         result = bench.run("resume", run.name, "train.stop_at=2", "--follow", check=False)
     assert result.returncode == 5
-    assert "Weights only load failed" in bench.rank_logs()
+    assert "more than tensors and plain values" in bench.rank_logs()
     assert not (tmp_path / "ran").exists()
