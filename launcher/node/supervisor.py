@@ -15,6 +15,7 @@ from pathlib import Path
 
 from launcher.config.schema import Action
 from launcher.decode import decode
+from launcher.node.watchdog import GRACE_S
 from launcher.publish import publish_json, read_records
 from launcher.rundir import AttemptDir, RunDir
 from launcher.runplan import RunPlan, plain
@@ -168,7 +169,17 @@ def _said(path: Path, first: int, last: int | None) -> str:
         return ""
 
 
+TOGETHER_S = GRACE_S - 1
+"""Ranks that wait for the same one dump their stacks within so long of each other."""
+
+
 def _dumped(attempt: AttemptDir) -> list[int]:
-    """Ranks whose watchdog wrote stacks."""
-    files = sorted(attempt.root.glob("rank-*.stacks"))
-    return [int(file.stem.removeprefix("rank-")) for file in files if "Timeout (" in file.read_text(errors="replace")]
+    """Ranks whose watchdog wrote stacks while they waited.
+
+    A rank that was stopped dumps too, once srun's SIGCONT at the end of the step wakes it: after those that it kept
+    waiting have ended.
+    """
+    files = [file for file in attempt.root.glob("rank-*.stacks") if "Timeout (" in file.read_text(errors="replace")]
+    written = {int(file.stem.removeprefix("rank-")): file.stat().st_mtime for file in files}
+    first = min(written.values(), default=0.0)
+    return sorted(rank for rank, moment in written.items() if moment - first < TOGETHER_S)

@@ -88,6 +88,7 @@ common_settings() {
   local sockets=$1 port=$2
   # linuxproc and the default task plugin need no cgroups, hence neither root nor systemd.
   # A *Type or *Plugin that is "none" is left out: Slurm 23.11 dropped the plugins of that name.
+  # cred_expire also is how long a requeued job is held back; two minutes by default, five seconds at least.
   cat <<CONF
 ClusterName=devcluster
 SlurmctldHost=$(short_hostname)(127.0.0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,18 @@ def test_the_rank_that_failed_is_told_with_its_node_and_is_not_started_again_for
     assert (found.failure, found.node, found.rank) == (FailureClass.out_of_memory, "n2", 1)
     assert found.action is Action.stop
     assert "micro_batch_size" in found.advice
+
+
+def test_a_stopped_rank_that_dumps_when_it_is_woken_at_the_end_is_still_the_one(run: RunDir) -> None:
+    start = begin(run)
+    for rank, moment in ((0, 1000.0), (1, 1005.5)):
+        stacks = run.attempt(1).stacks(rank)
+        stacks.write_text("phase step\nTimeout (0:00:03)!\n")
+        os.utime(stacks, (moment, moment))
+    says(run, "srun: error: n1: task 0: Alarm clock\nsrun: error: n2: task 1: Alarm clock\n")
+    found = close(run, start, 142)
+    assert (found.failure, found.node, found.rank) == (FailureClass.hang, "n2", 1)
+    assert "1 of 2 ranks waited too long" in found.reason
 
 
 def test_only_what_slurm_printed_during_the_attempt_counts(run: RunDir) -> None:
