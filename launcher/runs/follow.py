@@ -60,6 +60,9 @@ class _Watch:
             if ended or now >= next_ask:
                 found = status(self._run, self._ask)
                 if found.state not in ACTIVE:
+                    if not ended:
+                        # An outcome is there a moment before the event that tells of it.
+                        time.sleep(LOOK_S)
                     self._show_new()
                     return found
                 self._tell_phase(found)
