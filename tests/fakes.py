@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher.checkpoint.manifest import MANIFEST_VERSION, Manifest, Shard, step_folder
 from launcher.cluster.protocol import Job, QueueState
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.digest import file_sha256
 from launcher.errors import ClusterError, Problem
 from launcher.failures import FailureClass

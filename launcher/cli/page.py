@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.data.source import DataSpec
 from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import slurm_commands
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.failures import FailureClass
 from launcher.faultpoints import Point, reach
 from launcher.node.supervisor import Start, close, conclude

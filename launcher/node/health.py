@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from launcher.config.schema import HealthConfig
+from launcher.config.survival import HealthConfig
 
 GIB = 2**30
 LIBRARIES = ("torch", "deepspeed", "transformers", "numpy", "safetensors")

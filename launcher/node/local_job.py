@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.faultpoints import Point, reach
 from launcher.node.logs import redirect_output
 from launcher.node.prologue import CANCELLED_STATUS, admit, begin_attempt, end_attempt, prologue

@@ -20,7 +20,7 @@ from typing import NoReturn
 from launcher import slurm_commands
 from launcher.checkpoint.copies import convert_apart
 from launcher.checkpoint.tidy import tidy
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.data.prepare import prepare
 from launcher.data.progress import shown
 from launcher.errors import ExitCode, LauncherError, Problem, UserError

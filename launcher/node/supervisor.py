@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.decode import decode
 from launcher.node.watchdog import GRACE_S
 from launcher.publish import publish_json, read_records

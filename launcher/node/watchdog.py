@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.config.schema import WatchdogConfig
+from launcher.config.survival import WatchdogConfig
 
 SLACK = 10.0
 """A step may take so many times as long as the slowest recent one before it counts as stuck."""

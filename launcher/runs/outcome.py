@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.decode import decode
 from launcher.failures import FailureClass
 from launcher.publish import publish_json, publish_json_once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.config.schema import Action, RetryConfig
+from launcher.config.survival import Action, RetryConfig
 from launcher.failures import DETERMINISTIC, FailureClass
 from launcher.runs.diagnosis import Diagnosis
 from launcher.runs.outcome import Ending, Outcome

@@ -13,7 +13,8 @@ from enum import Enum
 from launcher.checkpoint.manifest import committed_steps
 from launcher.cluster import executor
 from launcher.cluster.protocol import Job, QueueState
-from launcher.config.schema import Action, ClusterKind
+from launcher.config.schema import ClusterKind
+from launcher.config.survival import Action
 from launcher.errors import ClusterError
 from launcher.failures import FailureClass
 from launcher.publish import read_records

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from launcher.config.schema import Guard, GuardConfig
+from launcher.config.survival import Guard, GuardConfig
 
 
 class LossGuard:

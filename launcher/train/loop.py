@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from launcher.checkpoint.save import Position, Saver
-from launcher.config.schema import Guard
+from launcher.config.survival import Guard
 from launcher.data.prefetch import Prefetcher
 from launcher.faultpoints import Point, reach
 from launcher.node.stop import REASONS, StopFlag

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from launcher.checkpoint.resume import Chosen
-from launcher.config.schema import Guard, GuardConfig
+from launcher.config.survival import Guard, GuardConfig
 from launcher.data.order import rows_of_step
 from launcher.errors import NumberError, Problem
 from launcher.publish import publish_json

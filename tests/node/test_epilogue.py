@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.failures import FailureClass
 from launcher.node.epilogue import excluded_nodes
 from launcher.node.prologue import admit, begin_attempt

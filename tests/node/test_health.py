@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config.schema import HealthConfig
+from launcher.config.survival import HealthConfig
 from launcher.node import health
 from launcher.node.fence import superseded
 from launcher.rundir import RunDir

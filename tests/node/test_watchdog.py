@@ -12,7 +12,7 @@ import pytest
 PROGRAM = """
 import ctypes, sys, time
 from pathlib import Path
-from launcher.config.schema import WatchdogConfig
+from launcher.config.survival import WatchdogConfig
 from launcher.node import watchdog
 watchdog.GRACE_S = 0.2
 limits = WatchdogConfig(start_s=30, step_s={step_s}, save_s=1, end_s=1)

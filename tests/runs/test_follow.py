@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.cluster.protocol import Job, QueueState
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.failures import FailureClass
 from launcher.runs import follow as follow_module
 from launcher.runs.events import Event

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.failures import FailureClass
 from launcher.publish import read_records
 from launcher.runs.events import Event

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from launcher.config.schema import Action
 from launcher.config.search import search_path
+from launcher.config.survival import Action
 from launcher.errors import UserError
 from launcher.failures import FailureClass
 from launcher.plan.build import Request, plan_request

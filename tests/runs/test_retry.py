@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.config.schema import Action, RetryConfig
+from launcher.config.survival import Action, RetryConfig
 from launcher.failures import DETERMINISTIC, FailureClass
 from launcher.runs.diagnosis import Diagnosis
 from launcher.runs.outcome import Ending, Outcome

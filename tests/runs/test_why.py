@@ -10,7 +10,7 @@ import pytest
 
 from launcher.cli.why import lines
 from launcher.cluster.protocol import QueueState
-from launcher.config.schema import Action
+from launcher.config.survival import Action
 from launcher.failures import FailureClass
 from launcher.runplan import RunPlan, plain
 from launcher.runs.advice import memory_advice

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.config.schema import Guard, GuardConfig
+from launcher.config.survival import Guard, GuardConfig
 from launcher.train.guard import LossGuard
 from launcher.train.skips import Skip, data_step
 
