@@ -11,13 +11,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from launcher.config.survival import HealthConfig
 
 GIB = 2**30
-LIBRARIES = ("torch", "deepspeed", "transformers", "numpy", "safetensors")
 DEVICE_TIMEOUT_S = 8
 LEAST_INODES = 1000
 
@@ -32,18 +30,6 @@ def complaints(health: HealthConfig, attempt_folder: Path, *, gpus: bool) -> Ite
     yield from _clock(attempt_folder, health.max_clock_skew_s)
     if gpus:
         yield from _devices()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that decide what comes of a run."""
-    return {name: _version(name) for name in LIBRARIES}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"
 
 
 def _free_memory_gb() -> float:

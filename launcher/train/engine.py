@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
-import transformers
 from deepspeed.utils import logger as deepspeed_logger
 
-import launcher
 from launcher.checkpoint.manifest import MANIFEST_VERSION, Manifest
 from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
 from launcher.checkpoint.retain import Policy
@@ -25,6 +21,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan, plain
 from launcher.runs.events import Event, record
 from launcher.train.optimiser import build_optimiser
+from launcher.train.software import software
 
 
 def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> Any:
@@ -42,13 +39,13 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
     return engine
 
 
-def whole_gradient_norm(engine: Any) -> float:
-    """Norm of the gradient that the next step takes, where every rank holds all of it (stage 0); NaN elsewhere.
+def whole_gradient_norm(engine: Any) -> float | None:
+    """Norm of the gradient that the next step takes, where every rank holds all of it (stage 0).
 
     DeepSpeed's partitioned optimisers tell the norm after the step; at stage 0 it clips and forgets it.
     """
     if engine.zero_optimization_stage() != 0 or not engine.is_gradient_accumulation_boundary():
-        return math.nan
+        return None
     gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))
 
@@ -60,17 +57,6 @@ def _note_versions(run: RunDir, ranks: Ranks, manifest: Manifest) -> None:
     if names:
         print(f"the checkpoint was written by other software: {', '.join(names)}", flush=True)
         record(run, Event.drift_noted, ranks.attempt, names=names)
-
-
-def software() -> dict[str, str]:
-    """Versions of what reads and writes checkpoints."""
-    return {
-        "torch": torch.__version__,
-        "deepspeed": deepspeed.__version__,
-        "transformers": transformers.__version__,
-        "launcher": launcher.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Saver:

@@ -12,14 +12,19 @@ from launcher.config.survival import Guard, GuardConfig
 class LossGuard:
     """Watches the loss of one run."""
 
-    def __init__(self, config: GuardConfig, recent: Sequence[float]) -> None:
-        """`recent` are the losses of the steps before, oldest first: a resumed run judges as one that never stopped."""
+    def __init__(self, config: GuardConfig, recent: Sequence[float], *, scaled: bool = False) -> None:
+        """`recent` are the losses of the steps before, oldest first: a resumed run judges as one that never stopped.
+
+        `scaled`: fp16's loss scaler finds its scale by gradients that overflow, and skips their steps by itself.
+        """
         self._config = config
+        self._scaled = scaled
         self._recent: deque[float] = deque(recent, maxlen=config.spike_window)
 
     def judge(self, loss: float, grad_norm: float | None) -> tuple[Guard, str]:
         """What follows a step with this mean loss and gradient norm (None where nobody knows it), and why."""
-        bad = not math.isfinite(loss) or (grad_norm is not None and not math.isfinite(grad_norm))
+        judged = [loss] if grad_norm is None or self._scaled else [loss, grad_norm]
+        bad = not all(math.isfinite(number) for number in judged)
         if bad:
             if self._config.not_a_number is not Guard.off:
                 return self._config.not_a_number, f"the loss is {loss}, the gradient norm {grad_norm}"

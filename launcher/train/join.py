@@ -20,6 +20,7 @@ from launcher.node.ranks import Ranks, node_name
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.train.software import software
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
 """Longer than any phase: the watchdog, which knows the phases, is the one to end a rank that hangs."""
@@ -73,7 +74,7 @@ def _look(plan: RunPlan, run: RunDir, ranks: Ranks, device: torch.device) -> tup
         wrong += health.complaints(plan.config.health, run.attempt(ranks.attempt).root, gpus=gpus)
     if device.type == "cuda":
         wrong += _device_complaints(device)
-    return node_name(), wrong, health.versions()
+    return node_name(), wrong, software()
 
 
 def _device_complaints(device: torch.device) -> list[str]:

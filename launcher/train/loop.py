@@ -160,8 +160,9 @@ def _save(run: Training, done: int, *, wait: bool) -> None:
         run.saver.save_all(Position(step=done, total_steps=run.total_steps, tokens=run.metrics.tokens), wait=wait)
 
 
-def _optimise(run: Training, data: StepData) -> tuple[torch.Tensor, float]:
-    """One optimiser step; returns this rank's sum of losses and the norm of the whole gradient before clipping.
+def _optimise(run: Training, data: StepData) -> tuple[torch.Tensor, float | None]:
+    """One optimiser step; returns this rank's sum of losses and the norm of the whole gradient before clipping,
+    None where nobody knows it.
 
     DeepSpeed averages gradients over ranks and accumulation steps. Scaled by their number and divided by the trained
     tokens of the whole global batch, that average is the gradient of the mean loss per token, however it was cut.

@@ -67,7 +67,7 @@ class MetricsWriter:
         self._last = time.perf_counter()
 
     def step(
-        self, step: int, *, loss: float, lr: float, grad_norm: float, trained: int, processed: int, samples: int
+        self, step: int, *, loss: float, lr: float, grad_norm: float | None, trained: int, processed: int, samples: int
     ) -> None:
         """Record optimiser step `step` (from 1).
 

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from launcher.checkpoint.manifest import Manifest
 from launcher.checkpoint.resume import load_all
 from launcher.checkpoint.save import Saver
+from launcher.config.schema import Dtype
 from launcher.data.prefetch import prefetch
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.held_out import held_out_loss_all
@@ -132,7 +133,11 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
                 warn=lambda step, reason: _warn(parts, step, reason),
                 saver=parts.saver,
                 metrics=metrics,
-                guard=LossGuard(config.guard, recent_losses_all(run, config.guard, start)),
+                guard=LossGuard(
+                    config.guard,
+                    recent_losses_all(run, config.guard, start),
+                    scaled=config.precision.dtype is Dtype.fp16,
+                ),
                 stop=parts.stop,
                 watchdog=parts.watchdog,
                 seed=seed,

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from launcher.checkpoint.resume import Chosen
 from launcher.config.survival import Guard, GuardConfig
 from launcher.data.order import rows_of_step
-from launcher.errors import NumberError, Problem
+from launcher.errors import NumberError, Problem, StorageError
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -27,9 +27,16 @@ T = TypeVar("T")
 
 
 def from_rank0(make: Callable[[], T]) -> T:
-    """What rank 0 makes, on every rank; collective."""
-    made: list[Any] = [make() if dist.get_rank() == 0 else None]
+    """What rank 0 makes, on every rank; collective. Its OSError is a StorageError on all: none waits."""
+    made: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            made[0] = make()
+        except OSError as error:
+            made[1] = str(error)
     dist.broadcast_object_list(made, src=0)
+    if made[1] is not None:
+        raise StorageError(Problem(where="run directory", message=made[1], remedy="free space, then `launcher resume`"))
     value: T = made[0]
     return value
 

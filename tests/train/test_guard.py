@@ -22,6 +22,12 @@ def test_what_is_not_a_number_is_seen_in_loss_and_norm(loss: float, norm: float)
     assert LossGuard(replace(CONFIG, not_a_number=Guard.off), []).judge(loss, norm)[0] is Guard.off
 
 
+@pytest.mark.parametrize("norm", [math.inf, math.nan, -1.0])
+def test_a_gradient_that_overflows_is_the_loss_scalers_business(norm: float) -> None:
+    assert LossGuard(CONFIG, [], scaled=True).judge(1.0, norm)[0] is Guard.off
+    assert LossGuard(CONFIG, [], scaled=True).judge(math.nan, norm)[0] is Guard.rollback
+
+
 def test_a_norm_that_nobody_knows_is_not_judged() -> None:
     assert LossGuard(CONFIG, []).judge(1.0, None)[0] is Guard.off
 
