@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from launcher.publish import read_records
+from launcher.publish import publish_text, read_records
 from tests.faults.cluster import NODES_PER_WORKER, Cluster, TrialError
 from tests.faults.deck import TOTAL_STEPS, Ordeal, deal, ordeals
 from tests.faults.faults import ASYNCHRONOUS, FAULTS, SAVE_EVERY, Fault, passed
@@ -159,8 +159,10 @@ def _is_meant(fault: Fault, only: Sequence[str]) -> bool:
     return not only or any(words in fault.name for words in only)
 
 
-def campaign(arena: Arena, todo: Sequence[Ordeal], workers: int, tell: Tell) -> list[Verdict]:
-    """All ordeals, some side by side; every verdict."""
+def campaign(
+    arena: Arena, todo: Sequence[Ordeal], workers: int, tell: Tell, note: Callable[[Sequence[Verdict]], None]
+) -> list[Verdict]:
+    """All ordeals, some side by side; every verdict. `note` is given those so far after each."""
     free, lock = list(range(workers)), threading.Lock()
 
     def on_a_worker(work: Callable[[int], T]) -> T:
@@ -186,6 +188,7 @@ def campaign(arena: Arena, todo: Sequence[Ordeal], workers: int, tell: Tell) -> 
             left = (total - len(verdicts)) / max(rate, 1e-9)
             survived = sum(not verdict.problems for verdict in verdicts)
             tell(f"{len(verdicts)} of {total} trials, {survived} survived, {60 * rate:.1f} a minute, {left:.0f} s left")
+            note(verdicts)
     return verdicts
 
 
@@ -210,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only", action="append", default=[], metavar="WORDS", help="faults whose name has these words"
     )
     parser.add_argument("--run", type=int, metavar="N", help="of the same trials, only the run with this number")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="keep the table there, as it grows")
     options = parser.parse_args(argv)
 
     def tell(words: str) -> None:
@@ -223,12 +226,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         todo = [ordeal for ordeal in todo if ordeal.number == options.run]
     tell(f"{sum(len(ordeal.blows) for ordeal in todo)} trials in {len(todo)} runs, seed {options.seed}, in {folder}")
     began = time.monotonic()
+
+    def note(verdicts: Sequence[Verdict]) -> None:
+        if options.table is not None:
+            publish_text(options.table, page(verdicts, options.seed, (time.monotonic() - began) / 60))
+
     with arena_in(folder, options.seed, options.workers) as arena:
-        verdicts = campaign(arena, todo, options.workers, tell)
+        verdicts = campaign(arena, todo, options.workers, tell, note)
     bad = any(verdict.problems for verdict in verdicts) or not verdicts
     tell(f"{table(verdicts)}\n{totals(verdicts)}")
-    if options.table is not None:
-        options.table.write_text(page(verdicts, options.seed, (time.monotonic() - began) / 60))
     if not bad:
         shutil.rmtree(folder)
     return int(bad)

@@ -29,7 +29,7 @@ def test_a_run_survives_what_is_done_to_it_bit_for_bit(tmp_path: Path) -> None:
     # One stage: the undisturbed run of each costs as much as a trial.
     todo = ordeals(faults, SEED, stages=[3])
     with arena_in(tmp_path, SEED, workers=2) as arena:
-        verdicts = campaign(arena, todo, 2, told.append)
+        verdicts = campaign(arena, todo, 2, told.append, lambda _: None)
     told += [table(verdicts), totals(verdicts)]
     assert len(verdicts) == len(faults), "\n".join(told)
     assert not any(verdict.problems for verdict in verdicts), "\n".join(told)
