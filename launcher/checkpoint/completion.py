@@ -72,7 +72,6 @@ class Completion:
         self._rank = rank
         self._take = take
         self._losses = HeldOutLosses(run.metrics)
-        self._failed: str | None = None
         self._unrecorded: list[tuple[Event, int, dict[str, Any]]] = []
 
     def start(self, save: Save) -> threading.Thread:
@@ -80,11 +79,6 @@ class Completion:
         thread = threading.Thread(target=self._in_background, args=(save,), name="checkpoint", daemon=True)
         thread.start()
         return thread
-
-    def failed(self) -> str | None:
-        """Why a save failed since the last call (rank 0)."""
-        failed, self._failed = self._failed, None
-        return failed
 
     def _in_background(self, save: Save) -> None:
         # Linux knows niceness by thread. Nobody trains while a save is waited for.
@@ -158,7 +152,6 @@ class Completion:
         print(f"checkpoint at step {step} could not be written: {reason}\n    do: {remedy}", flush=True)
         self._record(Event.save_failed, save, step=step, reason=reason)
         save.failure = Failure(reason=reason, remedy=remedy)
-        self._failed = reason
 
     def _settle(self, save: Save, manifest: Manifest) -> None:
         """What follows a commit. The checkpoint is there, whatever fails from here on."""

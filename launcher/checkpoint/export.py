@@ -21,9 +21,10 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from launcher.checkpoint.manifest import Manifest, committed_steps, fault, read_manifest, step_folder
+from launcher.checkpoint.manifest import Manifest, committed_steps, read_manifest, step_folder
 from launcher.checkpoint.model_card import model_card
 from launcher.checkpoint.safe_load import safe_types
+from launcher.checkpoint.verify import shard_faults
 from launcher.config.schema import Dtype
 from launcher.data.tokenizer import load_tokenizer
 from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
@@ -120,7 +121,7 @@ def _manifest(run: RunDir, step: int | None) -> Manifest:
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
-    faults = [found for shard in manifest.shards if (found := fault(folder, shard, content=True)) is not None]
+    faults = shard_faults(folder, manifest)
     if faults:
         raise DoesNotHoldError(
             Problem(

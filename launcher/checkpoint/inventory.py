@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from launcher.checkpoint.manifest import MANIFEST, Manifest, read_manifest
+from launcher.checkpoint.copies import PREFIX
+from launcher.checkpoint.manifest import MANIFEST, SUPERSEDED, Manifest, read_manifest
 
 
 class Standing(Enum):
@@ -45,8 +46,7 @@ class Entry:
     """What it says of itself, if it is committed."""
 
 
-SUPERSEDED = f"{MANIFEST}.superseded"
-PREFIXES = ("step-", "universal-")
+PREFIXES = ("step-", PREFIX)
 
 
 def entries(checkpoints: Path) -> list[Entry]:
@@ -82,7 +82,7 @@ def _entry(folder: Path) -> Entry | None:
 
 
 def _standing(folder: Path, manifest: Manifest | None) -> Standing:
-    if folder.name.startswith("universal-"):
+    if folder.name.startswith(PREFIX):
         return Standing.universal
     if manifest is not None:
         return Standing.committed

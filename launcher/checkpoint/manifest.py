@@ -18,6 +18,8 @@ from launcher.publish import publish_json
 from launcher.runplan import plain
 
 MANIFEST = "manifest.json"
+SUPERSEDED = f"{MANIFEST}.superseded"
+"""What it is called once `resume --step` has gone back behind its checkpoint."""
 MANIFEST_VERSION = 2
 DIGEST = "sha256"
 """Key of the manifest's own hash: a flipped digit of the step would be believed otherwise."""

@@ -85,10 +85,6 @@ class Saver:
         failure = self._finish_all()
         return None if failure is None else failure.reason
 
-    def failed(self) -> str | None:
-        """Why a save failed since the last call, as far as this rank knows: rank 0 knows."""
-        return self._completion.failed()
-
     def close(self, timeout_s: float) -> None:
         """Give this rank's part of the save under way, and on rank 0 the commit, so long to be over."""
         if self._under_way is not None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from launcher.checkpoint.commit import ASIDE, GONE, StaleError, commit, fence, point_to, remove_folder
-from launcher.checkpoint.manifest import MANIFEST, Manifest, committed_steps, fault, read_manifest, step_folder
+from launcher.checkpoint.manifest import MANIFEST, Manifest, committed_steps, read_manifest, step_folder
 from launcher.checkpoint.unfinished import NotToldError, manifest_from_lists, unfinished
+from launcher.checkpoint.verify import shard_faults
 from launcher.rundir import RunDir
 from launcher.runs.events import Event, record
-
-READERS = 8
-"""Files that are hashed at a time; hashing leaves Python's lock."""
 
 
 def tidy(run: RunDir, attempt: int) -> list[int]:
@@ -68,9 +65,7 @@ def _whole(folder: Path) -> Manifest | None:
         manifest = read_manifest(folder) or manifest_from_lists(folder)
     except NotToldError:
         return None
-    with ThreadPoolExecutor(READERS) as pool:
-        faults = pool.map(lambda shard: fault(folder, shard, content=True), manifest.shards)
-        return manifest if manifest.shards and all(found is None for found in faults) else None
+    return manifest if manifest.shards and not shard_faults(folder, manifest) else None
 
 
 def _settle_replaced(checkpoints: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from launcher.checkpoint.manifest import fault, read_manifest
+from launcher.checkpoint.manifest import Manifest, fault, read_manifest
 from launcher.digest import unseen
 
 READERS = 4
@@ -19,8 +19,11 @@ def faults(folder: Path, report: Callable[[int], None] = unseen) -> list[str]:
     `report` is told the bytes that were read, from several threads.
     """
     manifest = read_manifest(folder)
-    if manifest is None:
-        return ["its manifest cannot be read"]
+    return ["its manifest cannot be read"] if manifest is None else shard_faults(folder, manifest, report)
+
+
+def shard_faults(folder: Path, manifest: Manifest, report: Callable[[int], None] = unseen) -> list[str]:
+    """The same against a manifest that need not lie there."""
     with ThreadPoolExecutor(READERS) as readers:
         found = readers.map(lambda shard: fault(folder, shard, content=True, report=report), manifest.shards)
         return [complaint for complaint in found if complaint is not None]

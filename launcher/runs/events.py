@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -66,3 +67,8 @@ def record(run: RunDir, event: Event, attempt: int, **fields: Any) -> bool:
         print(f"the event {event.value} {fields} could not be written: {error}", file=sys.stderr, flush=True)
         return False
     return True
+
+
+def of_kind(events: Sequence[Mapping[str, Any]], kind: Event) -> list[Mapping[str, Any]]:
+    """Those of one kind, in their order."""
+    return [event for event in events if event["event"] == kind.value]

@@ -14,7 +14,7 @@ from typing import Any
 
 from launcher.publish import read_records
 from launcher.rundir import AttemptDir, RunDir
-from launcher.runs.events import Event
+from launcher.runs.events import Event, of_kind
 from launcher.runs.outcome import Outcome
 from launcher.runs.records import last_steps
 
@@ -80,7 +80,7 @@ def history(run: RunDir, *, active: bool, events: Sequence[Mapping[str, Any]] | 
     """Every attempt with what it did. `active`: the last one, if it has no outcome, still runs."""
     attempts = read_attempts(run)
     events = read_records(run.events) if events is None else events
-    starts = {int(event["attempt"]): int(event["step"]) for event in _of(events, Event.training_started)}
+    starts = {int(event["attempt"]): int(event["step"]) for event in of_kind(events, Event.training_started)}
     passages = [_passage(run, attempt, starts.get(attempt.number), events) for attempt in attempts]
     if active and attempts and attempts[-1].outcome is None:
         passages[-1] = replace(passages[-1], ended=None)
@@ -92,7 +92,7 @@ def _passage(run: RunDir, attempt: Attempt, first: int | None, events: Sequence[
     times = [float(step["step_time_s"]) for step in steps]
     redone = sum(
         int(event["last"]) - int(event["first"]) + 1
-        for event in _of(events, Event.rolled_back)
+        for event in of_kind(events, Event.rolled_back)
         if event["attempt"] == attempt.number
     )
     return Passage(
@@ -143,7 +143,3 @@ def allocated_s(passages: Sequence[Passage], now: float | None = None) -> float:
     """Seconds for which the run has held nodes, over all attempts."""
     now = time.time() if now is None else now
     return sum(passage.allocated_s(now) for passage in passages)
-
-
-def _of(events: Sequence[Mapping[str, Any]], kind: Event) -> list[Mapping[str, Any]]:
-    return [event for event in events if event["event"] == kind.value]

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from launcher.checkpoint.manifest import MANIFEST, committed_steps, step_folder
+from launcher.checkpoint.manifest import MANIFEST, SUPERSEDED, committed_steps, step_folder
 from launcher.checkpoint.tidy import discard_unfinished
 from launcher.config.compose import Composed, decode_config, group_choice, is_group, parse
 from launcher.config.schema import ClusterKind, Config
@@ -65,7 +65,7 @@ def resume(
             launched = submit(run, new, folder)
         except BaseException:
             for superseded in set_aside:
-                (superseded / f"{MANIFEST}.superseded").rename(superseded / MANIFEST)
+                (superseded / SUPERSEDED).rename(superseded / MANIFEST)
             raise
         _tell(run, accepted, noted(old, new, before, json.loads(run.environment.read_text(encoding="utf-8"))))
     return launched
@@ -239,7 +239,7 @@ def _set_aside_after(run: RunDir, step: int | None) -> list[Path]:
     later = [number for number in committed_steps(run.checkpoints) if step is not None and number > step]
     folders = [step_folder(run.checkpoints, number) for number in later]
     for folder in folders:
-        (folder / MANIFEST).rename(folder / f"{MANIFEST}.superseded")
+        (folder / MANIFEST).rename(folder / SUPERSEDED)
         sync_dir(folder)
     if step is not None:
         discard_unfinished(run.checkpoints, after_step=step)

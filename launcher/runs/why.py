@@ -17,7 +17,7 @@ from launcher.publish import read_records
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.advice import memory_advice
-from launcher.runs.events import Event
+from launcher.runs.events import Event, of_kind
 from launcher.runs.history import Passage, history
 from launcher.runs.outcome import Outcome
 from launcher.runs.retry import bad_nodes
@@ -94,9 +94,9 @@ def why(run: RunDir, ask: AskQueue = ask_cluster) -> Story:
         status=now,
         attempts=[_chapter(passage) for passage in passages],
         avoided_nodes=bad_nodes(outcomes)
-        | {str(e["node"]): str(e["reason"]) for e in _of(events, Event.node_excluded)},
+        | {str(e["node"]): str(e["reason"]) for e in of_kind(events, Event.node_excluded)},
         passed_over=_passed_over(events),
-        rollbacks=len(_of(events, Event.rolled_back)),
+        rollbacks=len(of_kind(events, Event.rolled_back)),
         follows=_follows(now, _newest_usable(run, events), events),
         change=_change(now, passages[-1].attempt.outcome if passages else None, plan),
         checkpoint_every=None if plan is None else plan.config.checkpoint.every_steps,
@@ -130,7 +130,7 @@ def _chapter(passage: Passage) -> Chapter:
 
 def _passed_over(events: Sequence[Mapping[str, Any]]) -> list[PassedOver]:
     """Each checkpoint once, however many attempts looked at it."""
-    reasons = {int(event["step"]): str(event["reason"]) for event in _of(events, Event.passed_over)}
+    reasons = {int(event["step"]): str(event["reason"]) for event in of_kind(events, Event.passed_over)}
     return [PassedOver(step=step, reason=reason) for step, reason in sorted(reasons.items())]
 
 
@@ -162,7 +162,3 @@ def _change(now: Status, newest: Outcome | None, plan: RunPlan | None) -> str:
     if newest.failure is FailureClass.out_of_memory and plan is not None:
         return memory_advice(plan)
     return newest.advice
-
-
-def _of(events: Sequence[Mapping[str, Any]], kind: Event) -> list[Mapping[str, Any]]:
-    return [event for event in events if event["event"] == kind.value]
