@@ -1,7 +1,8 @@
 """Named points at which a test may break a run; without LAUNCHER_FAULTS in the environment they do nothing.
 
 LAUNCHER_FAULTS names a folder. Each `NAME.json` in it is one fault, `{"point", "step", "rank", "action"}`; step and
-rank may be null for any. A fault strikes once over all attempts of a run: who strikes renames the file first.
+rank may be null for any. A fault strikes once over all attempts of a run, at its step or the first one after it: who
+strikes renames the file first.
 """
 
 from __future__ import annotations
@@ -122,13 +123,18 @@ def reach(point: Point, *, rank: int = 0, step: int | None = None) -> str | None
         fault = _read(file)
         if fault.get("point") != point.value:
             continue
-        if fault.get("rank") not in (None, rank) or fault.get("step") not in (None, step):
+        if fault.get("rank") not in (None, rank) or not _due(fault.get("step"), step):
             continue
         if _claimed(file):
             action = str(fault["action"])
             ACTIONS[action]()
             return action
     return None
+
+
+def _due(planned: object, step: int | None) -> bool:
+    """A run that the fault before stopped a step late has passed the planned step for good: the next one will do."""
+    return planned is None or (step is not None and isinstance(planned, int) and step >= planned)
 
 
 def _read(file: Path) -> dict[str, object]:
