@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 from launcher.checkpoint.manifest import MANIFEST, read_manifest
-from launcher.digest import file_sha256
+from tests.checkpoint.folders import vouch
 
 MARKER = "hostile.marker"
 
@@ -78,9 +77,5 @@ def hostile_and_vouched_for(folder: Path, chance: random.Random) -> str:
     """The same, and the manifest says that this is how it should be."""
     path = _shard(folder, chance)
     path.write_bytes(pickle.dumps(_Hostile(folder.parent.parent / MARKER)))
-    document = json.loads((folder / MANIFEST).read_text())
-    for shard in document["shards"]:
-        if shard["name"] == path.name:
-            shard |= {"size": path.stat().st_size, "sha256": file_sha256(path)}
-    (folder / MANIFEST).write_text(json.dumps(document))
+    vouch(folder, path.name)
     return f"{path.name} replaced by a pickle that runs code, and vouched for in the manifest"
