@@ -13,7 +13,8 @@ import launcher
 from launcher.config.schema import Config, ModelConfig
 from launcher.data.key import content_mark
 from launcher.data.source import DataSpec
-from launcher.runplan import Fingerprint, RunPlan, plain
+from launcher.plain import plain
+from launcher.runplan import Fingerprint, RunPlan
 
 LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "watchdog", "health")
 """Config groups that change where and how a run is carried out, not what comes of it."""
@@ -52,7 +53,7 @@ def code_digest(package: Path) -> str:
 
 def data_digest(spec: DataSpec) -> str:
     """Hash of the sources' contents and limits; where they lie does not count."""
-    return _digest(*(f"{content_mark(Path(source.path))} {source.limit}" for source in spec.sources))
+    return _digest(*(f"{content_mark(Path(path))} {source.limit}" for source in spec.sources for path in source.paths))
 
 
 def tokenizer_digest(model: ModelConfig, chat_template: str | None) -> str:

@@ -5,10 +5,8 @@ Owns the plan's shape and its JSON form. Knows neither how a plan is made nor wh
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from launcher.config.schema import Config
 from launcher.data.source import DataSpec
 from launcher.decode import decode
 from launcher.errors import NotFoundError, Problem, UserError
+from launcher.plain import plain
 from launcher.publish import publish_json
 
 PLAN_VERSION = 2
@@ -186,16 +185,3 @@ class RunPlan:
             raise UserError(
                 Problem(where=str(path), message=f"the plan is not whole: {error}", remedy=remedy)
             ) from error
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, enums and tuples as JSON values."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value

@@ -16,10 +16,10 @@ from launcher.config.survival import Action
 from launcher.digest import file_sha256
 from launcher.errors import ClusterError, Problem
 from launcher.failures import FailureClass
+from launcher.plain import plain
 from launcher.plan.build import Request, plan_request
 from launcher.publish import append_record, publish_json
 from launcher.rundir import RunDir
-from launcher.runplan import plain
 from launcher.runs.events import Event, record
 from launcher.runs.freeze import freeze
 from launcher.runs.job import write_job

@@ -14,8 +14,8 @@ from typing import Any
 
 from launcher.decode import decode
 from launcher.digest import file_sha256, unseen
+from launcher.plain import plain
 from launcher.publish import publish_json
-from launcher.runplan import plain
 
 MANIFEST = "manifest.json"
 SUPERSEDED = f"{MANIFEST}.superseded"

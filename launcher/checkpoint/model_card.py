@@ -22,7 +22,7 @@ def model_card(plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dic
         "Objective": config.objective.name,
         "Recipe": plan.recipe,
         "Run": plan.run_id,
-        "Training data": ", ".join(Path(source.path).name for source in plan.train_data.sources),
+        "Training data": ", ".join(Path(source.name).name for source in plan.train_data.sources),
         "Data fingerprint": f"{plan.fingerprint.data} (tokenised: {manifest.data[:16]})",
         "Optimiser step": f"{manifest.step} of {manifest.total_steps}",
         "Trained tokens": f"{manifest.tokens:,}",

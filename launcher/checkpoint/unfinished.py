@@ -18,8 +18,8 @@ from pathlib import Path
 
 from launcher.checkpoint.manifest import Manifest, Shard, manifest_of, step_folder
 from launcher.decode import decode
+from launcher.plain import plain
 from launcher.publish import publish_json
-from launcher.runplan import plain
 
 POSITION = "position.json"
 LISTS = "written"

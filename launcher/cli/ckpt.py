@@ -14,8 +14,8 @@ from launcher.cli.ls import columns
 from launcher.cli.options import json_argument, named_run, print_json, run_argument
 from launcher.cli.reading import reading_shown
 from launcher.errors import DoesNotHoldError, ExitCode, NotFoundError, Problem, UserError, closest_first
+from launcher.plain import plain
 from launcher.rundir import RunDir
-from launcher.runplan import plain
 from launcher.runs.prune import policy_of, prune
 from launcher.runs.records import held_out_loss
 from launcher.runs.words import clock, size

@@ -10,7 +10,7 @@ from launcher.cli.options import json_argument, print_json, runs_root
 from launcher.cluster.protocol import Job, QueueState
 from launcher.config.schema import ClusterKind
 from launcher.errors import ClusterError, ExitCode
-from launcher.runplan import plain
+from launcher.plain import plain
 from launcher.runs.find import all_runs
 from launcher.runs.status import AskQueue, Status, ask_cluster, status
 

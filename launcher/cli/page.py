@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from launcher.config.survival import Action
 from launcher.data.source import DataSpec
+from launcher.plain import plain
 from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import RunPlan
 
 INDENT = 14
 
@@ -130,7 +131,7 @@ def _data(plan: RunPlan) -> Iterator[str]:
 def _sources(name: str, spec: DataSpec) -> Iterator[str]:
     for source in spec.sources:
         limit = "" if source.limit is None else f", first {source.limit:,} rows"
-        yield f"{name} {source.path} ({source.format.value}{limit})"
+        yield f"{name} {source.name} ({source.format.value}{limit})"
 
 
 def _checkpoints(plan: RunPlan) -> Iterator[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from launcher.cli.options import json_argument, overrides, print_json, recipe_arguments
 from launcher.errors import ExitCode, Problem, UserError
+from launcher.plain import plain
 from launcher.rundir import RunDir
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import RunPlan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

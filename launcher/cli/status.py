@@ -6,7 +6,7 @@ import argparse
 
 from launcher.cli.options import json_argument, named_run, print_json, run_argument
 from launcher.errors import ExitCode
-from launcher.runplan import plain
+from launcher.plain import plain
 from launcher.runs.status import Status, status
 from launcher.runs.words import counted
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from launcher.cli.options import json_argument, named_run, print_json, run_argument
 from launcher.errors import ExitCode
-from launcher.runplan import plain
+from launcher.plain import plain
 from launcher.runs.why import Chapter, Story, why
 from launcher.runs.words import clock, counted, duration, spaced
 

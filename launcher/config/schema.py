@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from launcher.config.survival import GuardConfig, HealthConfig, RetryConfig, WatchdogConfig
-from launcher.data.source import Format, Overlong
+from launcher.data.source import CleanConfig, Format, Overlong, TrainOn
 
 
 class Init(Enum):
@@ -122,17 +122,23 @@ class DataConfig:
     """Training and held-out data."""
 
     train: Any
-    """A path, a list of paths, or entries {path, format, limit}."""
+    """A path or pattern, a list of these, or entries {path or hub, format, columns, limit, weight, …}."""
     eval: Any
     """Held-out data, written like `train`; null trains without evaluation."""
     format: Format
     """Row format of sources that name none of their own; `auto` detects it."""
+    train_on: TrainOn
+    """Which tokens of a conversation carry loss."""
     seq_len: int
     """Longest row, in tokens."""
+    packing: bool
+    """Put several rows into one sequence of `seq_len`; none of them sees another."""
     overlong: Overlong
     """What happens to a row longer than `seq_len`."""
     chat_template: str | None
     """Jinja file; null uses the tokenizer's own template."""
+    clean: CleanConfig
+    """What rows must be like."""
     cache_dir: str | None
     """Where tokenised data is kept; null is `.data` in the runs root."""
     workers: int

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from launcher.config.schema import ClusterKind, Config, Dtype, Init
-from launcher.data.source import Format
-from launcher.decode import read
+from launcher.config.sources import source_entries
 from launcher.errors import Problem, closest_first
 from launcher.objectives.registry import OBJECTIVES
-from launcher.runplan import plain
+from launcher.plain import plain
 from launcher.secrets import SECRET_NAME, secret_values
 
 AUTO = "auto"
@@ -189,39 +188,11 @@ def _data(config: Config) -> Iterator[Problem]:
     yield from problems
     yield from _positive("data.seq_len", config.data.seq_len)
     yield from _positive("data.workers", config.data.workers)
-
-
-def source_entries(value: Any, where: str, problems: list[Problem]) -> list[dict[str, Any]]:
-    """A path, a list of paths, or entries with settings, as a list of {path, format, limit}."""
-    items = value if isinstance(value, list | tuple) else [value]
-    if not items:
-        problems.append(Problem(where=where, message="the list is empty", valid="at least one file"))
-    entries = []
-    for index, item in enumerate(items):
-        spot = where if len(items) == 1 else f"{where}[{index}]"
-        if isinstance(item, str) and item:
-            entries.append({"path": item, "format": None, "limit": None})
-        elif isinstance(item, dict):
-            entries += _entry(item, spot, problems)
-        else:
-            problems.append(Problem(where=spot, message=f"{item!r} is not a file", valid="PATH or {path: PATH}"))
-    return entries
-
-
-def _entry(item: dict[str, Any], where: str, problems: list[Problem]) -> Iterator[dict[str, Any]]:
-    hints = {"path": str, "format": Format | None, "limit": int | None}
-    before = len(problems)
-    for key in item:
-        if key not in hints:
-            nearest = closest_first(str(key), hints)
-            problems.append(Problem(where=f"{where}.{key}", message="there is no such key", valid=", ".join(nearest)))
-    if "path" not in item:
-        problems.append(Problem(where=f"{where}.path", message="a value is required here"))
-    entry = {key: read(hint, item.get(key), f"{where}.{key}", problems) for key, hint in hints.items() if key in item}
-    if isinstance(entry.get("limit"), int):
-        problems.extend(_positive(f"{where}.limit", entry["limit"]))
-    if len(problems) == before:
-        yield {"format": None, "limit": None, **entry}
+    clean = config.data.clean
+    yield from _positive("data.clean.min_tokens", clean.min_tokens, zero_allowed=True)
+    yield from _positive("data.clean.ngram", clean.ngram)
+    yield from _share("data.clean.similarity", clean.similarity)
+    yield from _share("data.clean.most_broken", clean.most_broken)
 
 
 def _model(config: Config) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from launcher.data.chunks import PART_SUFFIXES, create_private, part_file
+from launcher.data.packing import WINDOW_ROWS, pack
 from launcher.data.tokens import DTYPES, FileMark
 
 _COPY_BYTES = 1 << 20
@@ -32,6 +33,9 @@ class _DataFile:
         self._digest.update(data)
         self._bytes += len(data)
 
+    def flush(self) -> None:
+        self._file.flush()
+
     def sync(self) -> FileMark:
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -48,7 +52,8 @@ class Assembly:
         self._folder = folder
         self._files = {name: _DataFile(folder / name) for name in DTYPES}
         self._next_offset = 0
-        self._files["offsets.bin"].write(np.int64(0).tobytes())
+        for name in ("offsets.bin", "pack_offsets.bin"):
+            self._files[name].write(np.int64(0).tobytes())
 
     def __enter__(self) -> Assembly:
         return self
@@ -69,6 +74,19 @@ class Assembly:
         self._files["offsets.bin"].write(offsets.tobytes())
         for path in (tokens, trained, lengths, counts):
             path.unlink()
+
+    def pack(self, rows: int, seq_len: int) -> int:
+        """Pack the last `rows` rows among themselves, which are those of one source; how many packs that makes."""
+        self._files["offsets.bin"].flush()
+        ends = np.memmap(self._folder / "offsets.bin", dtype=np.int64, mode="r")
+        made = 0
+        for start in range(len(ends) - 1 - rows, len(ends) - 1, WINDOW_ROWS):
+            window = ends[start : min(start + WINDOW_ROWS + 1, len(ends))]
+            members, offsets = pack(np.diff(window), seq_len)
+            self._files["pack_rows.bin"].write((members + start).tobytes())
+            self._files["pack_offsets.bin"].write((offsets[1:] + start).tobytes())
+            made += len(offsets) - 1
+        return made
 
     def sync(self) -> dict[str, FileMark]:
         """Make everything durable; each file's size and hash."""

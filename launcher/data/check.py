@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.data.formats import FieldsError, RowError, to_conversation
+from launcher.data.formats import FieldsError, to_conversation
 from launcher.data.jsonl import Fault, line_problem, other_kind, parse_line, read_lines
+from launcher.data.reject import RowError
 from launcher.data.source import Source
 from launcher.errors import Problem, closest_first
 
@@ -25,10 +26,10 @@ def check_head(source: Source, key: str, max_bytes: int = HEAD_BYTES) -> list[Pr
 
     `key` is the config key that named the file, for problems of the whole file; bad rows are named FILE:LINE.
     """
-    path = Path(source.path)
-    found = check_file(path, key)
+    found = [problem for path in source.paths for problem in check_file(Path(path), key)]
     if found:
-        return found
+        return found[:_MOST_PROBLEMS]
+    path = Path(source.paths[0])
     wrong_fields = set()
     for offset, line in _head(path, source.limit, max_bytes):
         try:
@@ -50,11 +51,11 @@ def check_template(source: Source, tokenizer: Path, key: str) -> list[Problem]:
     if _has_template(tokenizer):
         return []
     try:
-        for _, line in _head(Path(source.path), 1, HEAD_BYTES):
+        for _, line in _head(Path(source.paths[0]), 1, HEAD_BYTES):
             if to_conversation(parse_line(line), source.format).plain is None:
                 remedy = "name a Jinja file, such as recipes/chat_templates/plain.jinja of this project"
                 message = (
-                    f"the rows of {source.path} are messages, and the tokenizer in {tokenizer} has no chat template"
+                    f"the rows of {source.name} are messages, and the tokenizer in {tokenizer} has no chat template"
                 )
                 return [Problem(where=key, message=message, remedy=remedy)]
     except (OSError, RowError):

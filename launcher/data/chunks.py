@@ -15,8 +15,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from launcher.data.formats import RowError, to_conversation
+from launcher.data.formats import to_conversation
 from launcher.data.jsonl import Fault, parse_line, read_lines
+from launcher.data.reject import RowError
 from launcher.data.source import DataSpec, Overlong, Source
 from launcher.data.template import Encoded, Encoder, load_encoder
 from launcher.errors import Problem, UserError
@@ -34,6 +35,8 @@ class Chunk:
     """Place among all chunks; results are put together in this order."""
     source: Source
     """Whose rows they are."""
+    path: str
+    """The file of it that they are in."""
     start_byte: int
     """The chunk has the lines that start at this byte or after it …"""
     end_byte: int
@@ -111,7 +114,7 @@ def tokenise(spec: DataSpec, chunk: Chunk, folder: Path, encoder: Encoder) -> Pa
 
 def _encoded_rows(spec: DataSpec, chunk: Chunk, encoder: Encoder, part: Part) -> Iterator[Encoded]:
     """The chunk's usable rows at their final length; the others are counted or noted in `part`."""
-    for offset, line in read_lines(Path(chunk.source.path), chunk.start_byte, chunk.end_byte):
+    for offset, line in read_lines(Path(chunk.path), chunk.start_byte, chunk.end_byte):
         part.rows_in += 1
         try:
             encoded = encoder.encode(to_conversation(parse_line(line), chunk.source.format))
@@ -130,8 +133,8 @@ def _fit(encoded: Encoded, spec: DataSpec, part: Part) -> Encoded | None:
     length = len(encoded.ids)
     if length <= spec.seq_len:
         return encoded
-    if spec.overlong is Overlong.error:
-        raise RowError(f"{length} tokens, more than data.seq_len={spec.seq_len}, and data.overlong=error")
+    if spec.overlong is Overlong.stop:
+        raise RowError(f"{length} tokens, more than data.seq_len={spec.seq_len}, and data.overlong=stop")
     if spec.overlong is Overlong.drop:
         part.dropped_overlong += 1
         return None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from launcher.data.reject import RowError
 from launcher.data.source import Format
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -41,16 +42,6 @@ _ALPACA_WITHOUT_INPUT = (
 )
 
 
-class RowError(ValueError):
-    """One row cannot be used; the text is the reason, and callers add the file and line."""
-
-    def __init__(self, reason: str, *, valid: str = "", remedy: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.valid = valid
-        self.remedy = remedy
-
-
 class FieldsError(RowError):
     """The row lacks the fields of its format: most likely all rows of the file do."""
 
@@ -71,6 +62,10 @@ class Message:
     """One of `ROLES`."""
     content: str
     """Its text."""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """Functions that the assistant calls: {name, arguments (an object)}."""
+    train: bool | None = None
+    """Whether it carries loss, under `data.train_on=flags`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +88,10 @@ class Conversation:
     """Assistant turns before this index are context and carry no loss."""
     plain: PlainText | None = None
     """The form without a chat template; None when there is none."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """JSON schemas of the functions that may be called."""
+    documents: tuple[dict[str, Any], ...] = ()
+    """Retrieved texts to answer from: {title, text}."""
 
 
 def detect(row: Mapping[str, Any]) -> Format:

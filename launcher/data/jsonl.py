@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.data.formats import RowError
+from launcher.data.reject import RowError
 from launcher.errors import Problem, UserError
 
 _BOM = b"\xef\xbb\xbf"

@@ -12,7 +12,7 @@ from pathlib import Path
 from launcher.data.source import DataSpec
 from launcher.digest import file_sha256
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 """Raise it when the same spec would give other tokens or another layout; prepared data is then made anew."""
 
 _BLOCK_BYTES = 64 << 10
@@ -56,9 +56,13 @@ def cache_key(spec: DataSpec) -> str:
     """
     parts = {
         "data_version": DATA_VERSION,
-        "sources": [[_source_mark(Path(source.path)), source.format.value, source.limit] for source in spec.sources],
+        "sources": [
+            [[_source_mark(Path(path)) for path in source.paths], source.format.value, source.limit]
+            for source in spec.sources
+        ],
         "tokenizer": _tokenizer_mark(spec.tokenizer),
         "chat_template": None if spec.chat_template is None else file_sha256(Path(spec.chat_template)),
+        "train_on": spec.train_on.value,
         "seq_len": spec.seq_len,
         "overlong": spec.overlong.value,
     }

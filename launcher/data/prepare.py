@@ -7,7 +7,6 @@ once. Must not know formats or templates (`chunks` does the work).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import itertools
 import multiprocessing
@@ -18,7 +17,6 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 from launcher.data.assemble import Assembly
 from launcher.data.check import check_file
@@ -26,10 +24,11 @@ from launcher.data.chunks import MOST_FAULTS, Chunk, Part, tokenise, tokenise_in
 from launcher.data.jsonl import end_of_rows, line_problem
 from launcher.data.key import DATA_VERSION, cache_key
 from launcher.data.progress import Progress, Report, silent
-from launcher.data.source import DataSpec
+from launcher.data.source import DataSpec, Source
 from launcher.data.template import load_encoder
-from launcher.data.tokens import META_FILE, FileMark, Meta
+from launcher.data.tokens import META_FILE, FileMark, Meta, SourceMeta
 from launcher.errors import LauncherError, Problem, UserError
+from launcher.plain import plain
 from launcher.publish import publish_dir, publish_json
 
 CHUNK_BYTES = 8 << 20
@@ -71,7 +70,7 @@ def prepare(
         if cache_key(spec) != key:
             remedy = "start again once nothing writes to it any more"
             raise UserError(Problem(where="data", message="a source changed while it was read", remedy=remedy))
-        publish_json(temporary / META_FILE, dataclasses.asdict(meta))
+        publish_json(temporary / META_FILE, plain(meta))
         _publish(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -79,7 +78,9 @@ def prepare(
 
 
 def _check(spec: DataSpec) -> None:
-    problems = [problem for source in spec.sources for problem in check_file(Path(source.path), "data")]
+    problems = [
+        problem for source in spec.sources for path in source.paths for problem in check_file(Path(path), "data")
+    ]
     if spec.chat_template is not None and not Path(spec.chat_template).is_file():
         message = f"{spec.chat_template} is not a file"
         problems.append(Problem(where="data.chat_template", message=message, remedy="name a Jinja file"))
@@ -89,20 +90,17 @@ def _check(spec: DataSpec) -> None:
 
 def _chunks(spec: DataSpec, workers: int, chunk_bytes: int | None) -> list[Chunk]:
     """All sources cut into byte ranges; without a size given, small enough to keep every worker busy."""
-    paths = [Path(source.path) for source in spec.sources]
-    ends = [
-        path.stat().st_size if source.limit is None else end_of_rows(path, source.limit)
-        for path, source in zip(paths, spec.sources, strict=True)
-    ]
+    files = [(source, Path(path)) for source in spec.sources for path in source.paths]
+    ends = [path.stat().st_size if source.limit is None else end_of_rows(path, source.limit) for source, path in files]
     size = chunk_bytes or max(_SMALLEST_CHUNK_BYTES, min(CHUNK_BYTES, sum(ends) // (4 * workers)))
     ranges = [
-        (source, start, min(start + size, end))
-        for source, end in zip(spec.sources, ends, strict=True)
+        (source, path, start, min(start + size, end))
+        for (source, path), end in zip(files, ends, strict=True)
         for start in range(0, end, size)
     ]
     return [
-        Chunk(number=number, source=source, start_byte=start, end_byte=end)
-        for number, (source, start, end) in enumerate(ranges)
+        Chunk(number=number, source=source, path=str(path), start_byte=start, end_byte=end)
+        for number, (source, path, start, end) in enumerate(ranges)
     ]
 
 
@@ -152,21 +150,34 @@ def _build(
     """Assemble parts as they come; UserError with every problem found."""
     problems: list[Problem] = []
     total, bytes_done = Part(), 0
+    total_of: list[tuple[Source, Part]] = []
+    sources: list[SourceMeta] = []
     with Assembly(folder) as assembly:
         for chunk, part in made:
-            path = Path(chunk.source.path)
+            path = Path(chunk.path)
             problems += part.problems
             problems += (line_problem(path, fault) for fault in part.faults)
             if part.problems or len(problems) >= MOST_FAULTS:
                 break
+            if total_of and chunk.source is not total_of[-1][0]:
+                sources.append(_close(assembly, spec, *total_of[-1]))
+            if not total_of or chunk.source is not total_of[-1][0]:
+                total_of.append((chunk.source, Part()))
             assembly.add(chunk.number)
             _add(total, part)
+            _add(total_of[-1][1], part)
             bytes_done += chunk.end_byte - chunk.start_byte
             report(Progress(bytes_done=bytes_done, bytes_total=bytes_total, rows=total.rows_in, tokens=total.tokens))
         problems = problems or _nothing_left(spec, total)
         if problems:
             raise UserError(*problems[:MOST_FAULTS])
-        return _meta(spec, key, total, assembly.sync())
+        sources.append(_close(assembly, spec, *total_of[-1]))
+        return _meta(spec, key, total, tuple(sources), assembly.sync())
+
+
+def _close(assembly: Assembly, spec: DataSpec, source: Source, part: Part) -> SourceMeta:
+    packs = assembly.pack(part.rows, spec.seq_len)
+    return SourceMeta(name=source.name, rows=part.rows, packs=packs, tokens=part.tokens)
 
 
 def _add(total: Part, part: Part) -> None:
@@ -179,14 +190,14 @@ def _add(total: Part, part: Part) -> None:
 def _nothing_left(spec: DataSpec, total: Part) -> list[Problem]:
     if total.rows:
         return []
-    names = ", ".join(source.path for source in spec.sources) or "no source"
+    names = ", ".join(source.name for source in spec.sources) or "no source"
     if not total.rows_in:
         return [Problem(where="data", message=f"no rows at all in {names}", remedy="check the files and data limits")]
     message = f"none of the {total.rows_in} rows of {names} can be used: each has more than {spec.seq_len} tokens"
     return [Problem(where="data.seq_len", message=message, remedy="raise data.seq_len, or set data.overlong=truncate")]
 
 
-def _meta(spec: DataSpec, key: str, total: Part, files: dict[str, FileMark]) -> Meta:
+def _meta(spec: DataSpec, key: str, total: Part, sources: tuple[SourceMeta, ...], files: dict[str, FileMark]) -> Meta:
     return Meta(
         key=key,
         data_version=DATA_VERSION,
@@ -198,18 +209,11 @@ def _meta(spec: DataSpec, key: str, total: Part, files: dict[str, FileMark]) -> 
         tokens=total.tokens,
         trained_tokens=total.trained_tokens,
         longest=total.longest,
+        sources=sources,
         files=files,
-        spec=_spec_document(spec),
+        spec=plain(spec),
         versions={name: importlib.metadata.version(name) for name in ("tokenizers", "transformers")},
     )
-
-
-def _spec_document(spec: DataSpec) -> dict[str, Any]:
-    document = dataclasses.asdict(spec)
-    document["overlong"] = spec.overlong.value
-    for source in document["sources"]:
-        source["format"] = source["format"].value
-    return document
 
 
 def _publish(temporary: Path, final: Path) -> None:

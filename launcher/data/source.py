@@ -1,55 +1,167 @@
 """What a data set is made of: the words a config uses for it, frozen.
 
 Owns the description only. Must not know how rows are read, rendered or stored, and imports nothing heavy: the login
-machine loads this file.
+machine loads this file. Names of enum members equal their values, because OmegaConf matches by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
 class Format(Enum):
-    """The row shapes that supervised fine-tuning accepts; names equal values, because OmegaConf matches by name."""
+    """Row shapes."""
 
     auto = "auto"
     messages = "messages"
-    prompt_completion = "prompt_completion"
+    sharegpt = "sharegpt"
     alpaca = "alpaca"
+    prompt_completion = "prompt_completion"
+    text = "text"
+    preference = "preference"
+    labelled = "labelled"
+
+
+class Unit(Enum):
+    """What is one row of a plain text file."""
+
+    line = "line"
+    paragraph = "paragraph"
+    file = "file"
+
+
+class TrainOn(Enum):
+    """Which tokens of a conversation carry loss. A prompt and its completion train on the completion, text on all."""
+
+    assistant = "assistant"
+    """Every assistant turn."""
+    last = "last"
+    """The last assistant turn."""
+    all = "all"
+    """Every token."""
+    flags = "flags"
+    """Messages with `"train": true`."""
 
 
 class Overlong(Enum):
     """What happens to a row of more than `seq_len` tokens."""
 
     drop = "drop"
-    truncate = "truncate"
-    error = "error"
+    truncate_right = "truncate_right"
+    """Keep its beginning."""
+    truncate_left = "truncate_left"
+    """Keep its end."""
+    split = "split"
+    """Cut it into rows of `seq_len`, none thrown away."""
+    stop = "stop"
+
+
+class Fix(Enum):
+    """What happens to rows that a cleaning step finds."""
+
+    keep = "keep"
+    """They are trained on; nobody looks."""
+    drop = "drop"
+    """They go to the file of rejected rows."""
+    stop = "stop"
+    """Nothing is prepared while there are any."""
+
+
+class Duplicates(Enum):
+    """Which rows count as one; the first of them stays."""
+
+    keep = "keep"
+    """All rows stay."""
+    exact = "exact"
+    """Rows with the same words."""
+    near = "near"
+    """Rows with nearly the same words, too (MinHash)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CleanConfig:
+    """Cleaning, step by step, in this order; every step counts what it takes."""
+
+    broken: Fix
+    """Rows that cannot be read: not JSON, not UTF-8, fields missing or of the wrong type."""
+    encoding: Fix
+    """Text with replacement or control characters: it was decoded wrongly before."""
+    empty: Fix
+    """Answers, prompts or texts without a word."""
+    role_order: Fix
+    """Turns out of order: a system message in the middle, two users in a row, an answer to nobody."""
+    min_tokens: int
+    """Rows with fewer tokens are dropped."""
+    duplicates: Duplicates
+    """Rows that are there already."""
+    similarity: float
+    """Share of common word 5-grams (Jaccard) from which on rows are near duplicates."""
+    contamination: Fix
+    """Training rows that share `ngram` words in a row with a held-out one."""
+    ngram: int
+    """Words; 13 as for GPT-3 (Brown et al., 2020, appendix C)."""
+    most_broken: float
+    """Nothing is prepared if more than this share of a source is broken: it is most likely read in the wrong way."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hub:
+    """A data set of the Hugging Face hub."""
+
+    name: str
+    """OWNER/NAME."""
+    config: str | None
+    """Its subset."""
+    split: str
+    """Its split."""
+    revision: str | None
+    """Commit, tag or branch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """One JSONL file."""
+    """Files of one kind, or a data set of the hub."""
 
-    path: str
-    """The file; where it lies does not change what is made of it."""
+    name: str
+    """As reports call it: what the user wrote."""
+    paths: tuple[str, ...] = ()
+    """The files, in order; where they lie does not change what is made of them."""
+    hub: Hub | None = None
+    """The data set of the hub that is read instead."""
     format: Format = Format.auto
     """How its rows are shaped; `auto` looks at each row's fields."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """The format's field to the file's column: {prompt: question}."""
+    unit: Unit = Unit.line
+    """What is a row of a text file."""
     limit: int | None = None
     """Use only the first so many rows; None is all."""
+    weight: float | None = None
+    """Share of the samples that come from here, among the sources' weights; None is as many as it has."""
+    count: int | None = None
+    """Samples an epoch that come from here, however many it has."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """What is true of all its rows, for reports and slices."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSpec:
-    """Everything that determines the tokenised result, and nothing else."""
+    """Everything that determines the tokenised result; `weight`, `count` and `tags` of a source do not."""
 
     sources: tuple[Source, ...]
     """Read one after another, in this order."""
+    held_out: tuple[Source, ...]
+    """Rows that must not be among them."""
     tokenizer: str
     """A folder with `tokenizer.json`, or a hub id."""
     chat_template: str | None
     """Path of a Jinja file; None takes the tokenizer's own template."""
+    train_on: TrainOn
+    """Which tokens carry loss."""
     seq_len: int
     """The most tokens a row may have."""
     overlong: Overlong
     """What happens to a longer row."""
+    clean: CleanConfig
+    """What rows must be like."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import jinja2
 
-from launcher.data.formats import Conversation, Message, PlainText, RowError
+from launcher.data.formats import Conversation, Message, PlainText
+from launcher.data.reject import RowError
 from launcher.data.tokenizer import load_tokenizer
 from launcher.errors import Problem, UserError
 

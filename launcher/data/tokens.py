@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from launcher.decode import decode
 from launcher.digest import file_sha256
 from launcher.errors import Problem, UserError
 
@@ -22,6 +23,8 @@ DTYPES: dict[str, type[np.generic]] = {
     "trained.bin": np.uint8,  # per token: 1 where it carries loss
     "offsets.bin": np.int64,  # rows + 1 positions in tokens.bin
     "trained_counts.bin": np.int32,  # per row: how many tokens carry loss
+    "pack_rows.bin": np.int64,  # the rows, pack after pack
+    "pack_offsets.bin": np.int64,  # packs + 1 positions in pack_rows.bin
 }
 """Each data file and its little-endian element type."""
 
@@ -37,6 +40,20 @@ class FileMark:
     """Size."""
     sha256: str
     """Hash of the content, in hex."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceMeta:
+    """Where one source's rows lie; sources follow each other in rows and in packs, and no pack mixes two."""
+
+    name: str
+    """As the spec calls it."""
+    rows: int
+    """Rows kept of it."""
+    packs: int
+    """Sequences that they fill when packed."""
+    tokens: int
+    """Their tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +80,8 @@ class Meta:
     """Those of them that carry loss."""
     longest: int
     """Tokens of the longest row kept."""
+    sources: tuple[SourceMeta, ...]
+    """The same by source."""
     files: dict[str, FileMark]
     """Each data file's size and hash."""
     spec: dict[str, Any]
@@ -78,8 +97,7 @@ class Meta:
         except FileNotFoundError:
             remedy = "prepare the data again; this folder is incomplete or something else"
             raise UserError(Problem(where=str(folder), message=f"has no {META_FILE}", remedy=remedy)) from None
-        document["files"] = {name: FileMark(**mark) for name, mark in document["files"].items()}
-        return Meta(**document)
+        return decode(Meta, document)
 
 
 class TokenStore:
@@ -94,7 +112,7 @@ class TokenStore:
         wrong = [name for name, mark in self.meta.files.items() if not _has_size(folder / name, mark.bytes)]
         if wrong:
             raise UserError(*(_damaged(folder, name) for name in wrong))
-        self._tokens, self._trained, self._offsets, self._counts = (
+        self._tokens, self._trained, self._offsets, self._counts, self._pack_rows, self._pack_offsets = (
             np.memmap(folder / name, dtype=dtype, mode="r") for name, dtype in DTYPES.items()
         )
 
@@ -119,6 +137,17 @@ class TokenStore:
     def lengths(self, indices: Int64Array) -> Int64Array:
         """Tokens of each of `indices`, as int64."""
         return np.asarray(self._offsets[indices + 1] - self._offsets[indices], dtype=np.int64)
+
+    @property
+    def packs(self) -> int:
+        """Sequences that all rows fill when packed."""
+        return len(self._pack_offsets) - 1
+
+    def pack(self, index: int) -> Int64Array:
+        """The rows of one pack, ascending; IndexError outside range(packs)."""
+        if not 0 <= index < self.packs:
+            raise IndexError(f"pack {index} of {self.packs}")
+        return np.asarray(self._pack_rows[self._pack_offsets[index] : self._pack_offsets[index + 1]])
 
     def verify(self) -> None:
         """Read everything and compare hashes; UserError naming each file whose content is not what was prepared."""

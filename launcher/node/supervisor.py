@@ -16,9 +16,10 @@ from pathlib import Path
 from launcher.config.survival import Action
 from launcher.decode import decode
 from launcher.node.watchdog import GRACE_S
+from launcher.plain import plain
 from launcher.publish import publish_json, read_records
 from launcher.rundir import AttemptDir, RunDir
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import RunPlan
 from launcher.runs.diagnosis import Diagnosis, Evidence, RankExit, diagnose, srun_exits
 from launcher.runs.events import Event, record
 from launcher.runs.job import cancelled_submission

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import Config, Init
-from launcher.config.validate import source_entries
+from launcher.config.sources import Entry, source_entries, written
 from launcher.data.check import check_head, check_template
-from launcher.data.source import DataSpec, Format, Source
+from launcher.data.files import expanded
+from launcher.data.source import DataSpec, Hub, Source
 from launcher.errors import Problem
 from launcher.models.shape import looks_local
 from launcher.rundir import RunDir
@@ -25,7 +26,7 @@ def locate(config: Config, work_dir: Path) -> Config:
 
     def entries(value: Any, where: str) -> list[dict[str, Any]]:
         found = source_entries(value, where, [])
-        return [{**entry, "path": absolute(entry["path"]), "format": _name(entry["format"])} for entry in found]
+        return [written(entry if entry.path is None else replace(entry, path=absolute(entry.path))) for entry in found]
 
     data, model = config.data, config.model
     root = absolute(config.runs_root)
@@ -44,10 +45,6 @@ def locate(config: Config, work_dir: Path) -> Config:
     )
 
 
-def _name(form: Format | None) -> str | None:
-    return None if form is None else form.value
-
-
 def data_spec(config: Config, key: str, run: RunDir) -> DataSpec | None:
     """What decides the tokens of `data.train` or `data.eval`; None where there is no such data.
 
@@ -56,20 +53,34 @@ def data_spec(config: Config, key: str, run: RunDir) -> DataSpec | None:
     value = getattr(config.data, key)
     if value is None:
         return None
-    sources = tuple(
-        Source(
-            path=entry["path"],
-            format=config.data.format if entry["format"] is None else Format(entry["format"]),
-            limit=entry["limit"],
-        )
-        for entry in source_entries(value, f"data.{key}", [])
-    )
+    held_out = config.data.eval if key == "train" and config.data.eval is not None else []
     return DataSpec(
-        sources=sources,
+        sources=tuple(_source(config, entry) for entry in source_entries(value, f"data.{key}", [])),
+        held_out=tuple(_source(config, entry) for entry in source_entries(held_out, "data.eval", [])),
         tokenizer=config.model.path,
         chat_template=None if config.data.chat_template is None else str(run.chat_template),
+        train_on=config.data.train_on,
         seq_len=config.data.seq_len,
         overlong=config.data.overlong,
+        clean=config.data.clean,
+    )
+
+
+def _source(config: Config, entry: Entry) -> Source:
+    hub = None
+    if entry.hub is not None:
+        hub = Hub(name=entry.hub, config=entry.subset, split=entry.split or "train", revision=entry.revision)
+    return Source(
+        name=entry.hub or str(entry.path),
+        paths=() if entry.path is None else expanded(entry.path),
+        hub=hub,
+        format=entry.format or config.data.format,
+        columns=entry.columns,
+        unit=entry.unit,
+        limit=entry.limit,
+        weight=entry.weight,
+        count=entry.count,
+        tags=entry.tags,
     )
 
 

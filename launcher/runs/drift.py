@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from launcher.errors import Problem, UserError
+from launcher.plain import plain
 from launcher.rundir import RunDir
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import RunPlan
 
 NOTED_PACKAGES = ("torch", "deepspeed", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
 IMPOSSIBLE = ("zero.stage", "precision.dtype")

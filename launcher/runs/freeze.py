@@ -17,9 +17,10 @@ from omegaconf import OmegaConf
 
 import launcher
 from launcher.errors import Problem, UserError
+from launcher.plain import plain
 from launcher.publish import publish_json, publish_text
 from launcher.rundir import RunDir
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import RunPlan
 from launcher.secrets import redacted
 
 MOST_DIFF_BYTES = 4 << 20

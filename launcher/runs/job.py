@@ -12,9 +12,9 @@ from pathlib import Path
 from launcher.cluster.protocol import Job
 from launcher.decode import decode
 from launcher.errors import Problem, UserError
+from launcher.plain import plain
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
-from launcher.runplan import plain
 
 
 def write_job(run: RunDir, job: Job) -> None:

@@ -9,9 +9,9 @@ from enum import Enum
 from launcher.config.survival import Action
 from launcher.decode import decode
 from launcher.failures import FailureClass
+from launcher.plain import plain
 from launcher.publish import publish_json, publish_json_once
 from launcher.rundir import AttemptDir, RunDir
-from launcher.runplan import plain
 
 
 class Ending(Enum):

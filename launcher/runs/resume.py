@@ -22,10 +22,11 @@ from launcher.config.compose import Composed, decode_config, group_choice, is_gr
 from launcher.config.schema import ClusterKind, Config
 from launcher.config.search import SearchPath, search_path
 from launcher.errors import NotFoundError, Problem, UserError
+from launcher.plain import plain
 from launcher.plan.build import plan_config
 from launcher.publish import publish_text, read_records, sync_dir
 from launcher.rundir import RunDir
-from launcher.runplan import Measured, RunPlan, plain
+from launcher.runplan import Measured, RunPlan
 from launcher.runs.drift import noted, refuse_changes
 from launcher.runs.events import Event, record
 from launcher.runs.freeze import snapshot, write_plan

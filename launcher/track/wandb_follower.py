@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import WandbMode
+from launcher.plain import plain
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import RunPlan
 
 POLL_S = 2.0
 OPEN_S = 3.0

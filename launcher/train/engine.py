@@ -17,8 +17,9 @@ from launcher.checkpoint.retain import Policy
 from launcher.checkpoint.save import Saver
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
+from launcher.plain import plain
 from launcher.rundir import RunDir
-from launcher.runplan import RunPlan, plain
+from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.train.optimiser import build_optimiser
 from launcher.train.software import software

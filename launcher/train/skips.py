@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launcher.decode import decode
+from launcher.plain import plain
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
-from launcher.runplan import plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

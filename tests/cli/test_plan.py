@@ -93,7 +93,7 @@ def test_the_page_shows_what_a_person_checks(work: Path) -> None:
         "70,553,706,496 parameters",
         "ZeRO stage 3",
         "cosine schedule",
-        str(plan.train_data.sources[0].path),
+        plan.train_data.sources[0].paths[0],
         "partition           big",
         plan.run_dir,
         plan.fingerprint.config,

@@ -10,10 +10,9 @@ import pytest
 from launcher.config.compose import compose, decode_config
 from launcher.config.schema import Config
 from launcher.config.search import search_path
-from launcher.config.validate import secrets_in, source_entries, validate
-from launcher.data.source import Format
+from launcher.config.validate import secrets_in, validate
 from launcher.errors import Problem
-from launcher.runplan import plain
+from launcher.plain import plain
 
 
 @cache
@@ -84,38 +83,6 @@ def test_a_rule_that_is_broken_names_its_key(changes: dict[str, Any], where: str
 def test_all_broken_rules_are_named_at_once() -> None:
     found = faults(zero__stage=9, optim__lr=-1, train__seed=-1, data__seq_len=0)
     assert len(found) == 4
-
-
-def test_data_is_a_path_a_list_or_entries() -> None:
-    problems: list[Problem] = []
-    plain = {"format": None, "limit": None}
-    assert source_entries("a", "data.train", problems) == [{"path": "a", **plain}]
-    assert source_entries(["a", "b"], "data.train", problems) == [{"path": "a", **plain}, {"path": "b", **plain}]
-    entry = {"path": "a", "format": "alpaca", "limit": 3}
-    assert source_entries([entry], "data.train", problems) == [{"path": "a", "format": Format.alpaca, "limit": 3}]
-    assert problems == []
-
-
-@pytest.mark.parametrize(
-    ("entry", "where"),
-    [
-        ({"limit": 3}, "data.train.path"),
-        ({"path": "a", "fromat": "alpaca"}, "data.train.fromat"),
-        ({"path": "a", "format": "alpca"}, "data.train.format"),
-        ({"path": "a", "limit": 0}, "data.train.limit"),
-        ("", "data.train"),
-    ],
-)
-def test_a_wrong_data_entry_is_named(entry: object, where: str) -> None:
-    problems: list[Problem] = []
-    assert source_entries([entry], "data.train", problems) == []
-    assert [problem.where for problem in problems] == [where]
-
-
-def test_the_entry_at_fault_is_numbered_among_several() -> None:
-    problems: list[Problem] = []
-    source_entries(["a", 7], "data.train", problems)
-    assert [problem.where for problem in problems] == ["data.train[1]"]
 
 
 def test_a_secret_of_the_environment_in_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

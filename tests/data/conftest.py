@@ -14,8 +14,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from launcher.data.source import DataSpec, Overlong, Source
-from launcher.data.tokens import DTYPES, META_FILE, FileMark, Meta, TokenStore
+from launcher.data.packing import pack
+from launcher.data.source import CleanConfig, DataSpec, Duplicates, Fix, Overlong, Source, TrainOn
+from launcher.data.tokens import DTYPES, META_FILE, FileMark, Meta, SourceMeta, TokenStore
+from launcher.plain import plain
 from launcher.publish import publish_json
 
 CHATML = (
@@ -26,9 +28,22 @@ _TEXT = ["What is the colour of the sky?", "Blue.", "And of grass?", "Green, mos
 _SPECIALS = ["<s>", "</s>", "<|pad|>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|eot_id|>"]
 _SPECIALS += ["<|start_header_id|>", "<|end_header_id|>", "[INST]", "[/INST]", "<|Assistant|>", "<|User|>"]
 
+CLEAN = CleanConfig(
+    broken=Fix.stop,
+    encoding=Fix.keep,
+    empty=Fix.keep,
+    role_order=Fix.keep,
+    min_tokens=0,
+    duplicates=Duplicates.keep,
+    similarity=0.8,
+    contamination=Fix.keep,
+    ngram=13,
+    most_broken=0.5,
+)
+"""Nothing is cleaned, and a broken row stops."""
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
 Row = tuple[list[int], list[bool]]
-MakeStore = Callable[[Sequence[Row]], TokenStore]
+MakeStore = Callable[..., TokenStore]
 WriteRows = Callable[..., Path]
 
 
@@ -98,11 +113,14 @@ def make_spec(tokenizer_dir: Path) -> Callable[..., DataSpec]:
 
     def make(*paths: Path, **changes: Any) -> DataSpec:
         spec = DataSpec(
-            sources=tuple(Source(path=str(path)) for path in paths),
+            sources=tuple(Source(name=path.name, paths=(str(path),)) for path in paths),
+            held_out=(),
             tokenizer=str(tokenizer_dir),
             chat_template=None,
             seq_len=64,
+            train_on=TrainOn.assistant,
             overlong=Overlong.drop,
+            clean=CLEAN,
         )
         return dataclasses.replace(spec, **changes)
 
@@ -111,10 +129,21 @@ def make_spec(tokenizer_dir: Path) -> Callable[..., DataSpec]:
 
 @pytest.fixture
 def make_store(tmp_path: Path) -> MakeStore:
-    """A prepared folder with exactly the given (ids, trained) rows, opened."""
+    """A prepared folder with exactly the given (ids, trained) rows of each source, packed to `seq_len`; opened."""
 
-    def make(rows: Sequence[Row]) -> TokenStore:
+    def make(rows: Sequence[Row], *others: Sequence[Row], seq_len: int = 64) -> TokenStore:
+        sources, members, offsets = [], [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
+        for number, mine in enumerate((rows, *others)):
+            start = sum(source.rows for source in sources)
+            lengths = np.array([len(ids) for ids, _ in mine], dtype=np.int64)
+            inside, ends = pack(lengths, seq_len)
+            members.append(inside + start)
+            offsets.append(ends[1:] + start)
+            sources.append(SourceMeta(name=f"s{number}", rows=len(mine), packs=len(ends) - 1, tokens=int(sum(lengths))))
+        rows = [row for mine in (rows, *others) for row in mine]
         columns = {
+            "pack_rows.bin": np.concatenate(members),
+            "pack_offsets.bin": np.concatenate(offsets),
             "tokens.bin": [token for ids, _ in rows for token in ids],
             "trained.bin": [flag for _, trained in rows for flag in trained],
             "offsets.bin": np.cumsum([0, *(len(ids) for ids, _ in rows)]),
@@ -126,9 +155,9 @@ def make_store(tmp_path: Path) -> MakeStore:
             (tmp_path / name).write_bytes(data)
             marks[name] = FileMark(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         counts = {field.name: 0 for field in dataclasses.fields(Meta) if field.type == "int"}
-        counts |= {"rows": len(rows), "rows_in": len(rows)}
-        meta = Meta(key="k", files=marks, spec={}, versions={}, **counts)
-        publish_json(tmp_path / META_FILE, dataclasses.asdict(meta))
+        counts |= {"rows": len(rows), "rows_in": len(rows), "tokens": sum(len(ids) for ids, _ in rows)}
+        meta = Meta(key="k", sources=tuple(sources), files=marks, spec={}, versions={}, **counts)
+        publish_json(tmp_path / META_FILE, plain(meta))
         return TokenStore(tmp_path)
 
     return make

@@ -24,7 +24,7 @@ def chat_row(question: str, answer: str) -> dict[str, Any]:
 
 def check(path: Path, **changes: Any) -> list[Problem]:
     max_bytes = changes.pop("max_bytes", 1 << 20)
-    return check_head(Source(path=str(path), **changes), "data.train", max_bytes)
+    return check_head(Source(name="rows", paths=(str(path),), **changes), "data.train", max_bytes)
 
 
 def test_a_good_file_has_no_problem(write_rows: WriteRows) -> None:
@@ -104,11 +104,11 @@ def test_messages_for_a_tokenizer_without_a_template_are_told(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     if template is not None:
         (tmp_path / "chat_template.jinja").write_text(template)
-    found = check_template(Source(path=str(rows)), tmp_path, "data.chat_template")
+    found = check_template(Source(name="rows", paths=(str(rows),)), tmp_path, "data.chat_template")
     assert [problem.where for problem in found] == (["data.chat_template"] if told else [])
 
 
 def test_prompts_and_completions_need_no_template(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n')
-    assert check_template(Source(path=str(rows)), tmp_path, "data.chat_template") == []
+    assert check_template(Source(name="rows", paths=(str(rows),)), tmp_path, "data.chat_template") == []

@@ -61,7 +61,7 @@ def test_the_rows_are_many_and_good(made: Path) -> None:
     assert max(map(len, answers)) <= 400
     assert not [answer for answer in answers if " at 0x" in answer]
     for name in ("train.jsonl", "held_out.jsonl"):
-        assert check_head(Source(path=str(made / name)), "data.train") == []
+        assert check_head(Source(name="rows", paths=(str(made / name),)), "data.train") == []
 
 
 def test_training_and_held_out_rows_share_no_object(made: Path) -> None:

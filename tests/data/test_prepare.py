@@ -18,6 +18,7 @@ from launcher.data.source import DataSpec, Format, Overlong, Source
 from launcher.data.template import Encoder
 from launcher.data.tokenizer import load_tokenizer
 from launcher.data.tokens import TokenStore
+from launcher.decode import decode
 from launcher.errors import UserError
 
 WriteRows = Callable[..., Path]
@@ -65,7 +66,7 @@ def test_the_meta_file_adds_up(write_rows: WriteRows, make_spec: MakeSpec, cache
     assert (meta.tokens, meta.longest) == (sum(lengths), max(lengths))
     assert meta.trained_tokens == store.trained_counts(np.arange(3)).sum()
     assert meta.trained_tokens == sum(int(store.row(index)[1].sum()) for index in range(3))
-    assert meta.spec["sources"][0] == {"path": spec.sources[0].path, "format": "auto", "limit": None}
+    assert decode(DataSpec, meta.spec) == spec
     assert set(meta.versions) == {"tokenizers", "transformers"}
 
 
@@ -79,7 +80,7 @@ def test_position_zero_is_never_counted(write_rows: WriteRows, make_spec: MakeSp
 def test_workers_and_chunks_do_not_change_a_byte(write_rows: WriteRows, make_spec: MakeSpec, tmp_path: Path) -> None:
     first = write_rows([chat_row(f"question {n}", "yes " * (n % 7 + 1)) for n in range(60)], "1.jsonl")
     second = write_rows([{"prompt": f"p{n}", "completion": "é😀"} for n in range(20)], "2.jsonl")
-    spec = make_spec(first, second, overlong=Overlong.truncate, seq_len=24)
+    spec = make_spec(first, second, overlong=Overlong.truncate_right, seq_len=24)
     alone = prepare(spec, tmp_path / "a", workers=1)
     chunked = prepare(spec, tmp_path / "b", workers=1, chunk_bytes=97)
     pooled = prepare(spec, tmp_path / "c", workers=2, chunk_bytes=1500, small_bytes=0)
@@ -97,7 +98,7 @@ def test_rows_keep_the_order_of_sources_and_lines(write_rows: WriteRows, make_sp
 
 def test_a_limit_counts_rows_of_its_source(write_rows: WriteRows, make_spec: MakeSpec, cache: Path) -> None:
     path = write_rows([{"prompt": f"a{n}", "completion": "."} for n in range(9)])
-    sources = (Source(path=str(path), limit=2), Source(path=str(path), limit=1))
+    sources = (Source(name="rows", paths=(str(path),), limit=2), Source(name="rows", paths=(str(path),), limit=1))
     spec = make_spec(sources=sources)
     assert texts(prepare(spec, cache, workers=1, chunk_bytes=16), spec) == ["a0.</s>", "a1.</s>", "a0.</s>"]
 
@@ -128,11 +129,11 @@ def test_no_more_than_ten_bad_rows_are_listed(
 
 def test_overlong_rows_are_cut_counted_or_refused(write_rows: WriteRows, make_spec: MakeSpec, cache: Path) -> None:
     path = write_rows([chat_row("q", "a" * 90), chat_row("q" * 90, "a"), chat_row("q", "a")])
-    store = TokenStore(prepare(make_spec(path, overlong=Overlong.truncate), cache, workers=1))
+    store = TokenStore(prepare(make_spec(path, overlong=Overlong.truncate_right), cache, workers=1))
     assert (store.meta.rows, store.meta.truncated, store.meta.dropped_untrained) == (2, 1, 1)
     assert len(store.row(0)[0]) == 64 == store.meta.longest
     with pytest.raises(UserError, match=rf"{path}:1: \d+ tokens, more than data.seq_len=64"):
-        prepare(make_spec(path, overlong=Overlong.error), cache, workers=1)
+        prepare(make_spec(path, overlong=Overlong.stop), cache, workers=1)
 
 
 def test_a_set_of_which_nothing_is_left_is_refused(write_rows: WriteRows, make_spec: MakeSpec, cache: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_plan_survives_being_written_and_read(demo: Path, work: Path) -> None:
 def test_relative_paths_are_seen_from_the_folder_the_command_was_typed_in(demo: Path, work: Path) -> None:
     write_rows(work / "mine.jsonl", 4)
     plan = planned(work, "data.train=mine.jsonl", "data.eval=null", "runs_root=out")
-    assert [source.path for source in plan.train_data.sources] == [str(work / "mine.jsonl")]
+    assert [source.paths for source in plan.train_data.sources] == [(str(work / "mine.jsonl"),)]
     assert Path(plan.run_dir).parent == work / "out"
     assert plan.eval_data is None
 
@@ -46,7 +46,7 @@ def test_data_can_be_several_files_with_settings_of_their_own(demo: Path, work: 
     for name in ("a", "b"):
         write_rows(work / f"{name}.jsonl", 4)
     first, second = planned(work, typed, "data.format=auto").train_data.sources
-    assert [Path(source.path).name for source in (first, second)] == ["a.jsonl", "b.jsonl"]
+    assert [Path(source.paths[0]).name for source in (first, second)] == ["a.jsonl", "b.jsonl"]
     expected = (Format.messages, 2) if "limit" in typed else (Format.auto, None)
     assert (first.format, first.limit) == expected
     assert (second.format, second.limit) == (Format.auto, None)

@@ -12,7 +12,8 @@ from launcher.cli.why import lines
 from launcher.cluster.protocol import QueueState
 from launcher.config.survival import Action
 from launcher.failures import FailureClass
-from launcher.runplan import RunPlan, plain
+from launcher.plain import plain
+from launcher.runplan import RunPlan
 from launcher.runs.advice import memory_advice
 from launcher.runs.events import Event
 from launcher.runs.outcome import Ending
