@@ -54,6 +54,8 @@ class Cluster:
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
         self.steady = threading.Lock()
         """Held while a daemon is away for a moment, and while something needs them all."""
+        self.restarts: list[float] = []
+        """When slurmctld was back again; it may have been another run's fault."""
         self._lock = threading.Lock()
         self._queue: dict[str, Queued] = {}
         self._looked = 0.0
@@ -151,6 +153,7 @@ class Cluster:
                 ["slurmctld", "-f", configuration], env=environment, check=True, stdout=output, stderr=output, cwd="/"
             )
         wait(self._answers, "the controller", ANSWER_S)
+        self.restarts.append(time.time())
 
     def _answers(self) -> bool:
         try:

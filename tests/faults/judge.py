@@ -99,6 +99,10 @@ def _left_running(trial: Trial) -> Iterator[Problem]:
         yield Problem(text=f"process {pid} is left: {processes.command(pid)[:120]}", kind="leftover")
 
 
+REFUSES_S = 60.0
+"""How long a restarted slurmctld may refuse a job its step."""
+
+
 def _unexplained(trial: Trial) -> Iterator[Problem]:
     """A fault that ends an attempt ends one, and nothing else does."""
     numbers = trial.run.attempt_numbers()
@@ -108,10 +112,19 @@ def _unexplained(trial: Trial) -> Iterator[Problem]:
         starts = strike.blow.fault.expected.starts + bool(strike.scene.by_user)
         explained |= {(strike.attempt or 0) + more for more in range(1, starts)}
     for number in numbers[:-1]:
-        if number not in explained:
-            outcome = Outcome.read(trial.run.attempt(number))
+        outcome = Outcome.read(trial.run.attempt(number))
+        if number not in explained and not _refused_a_step(trial, outcome):
             reason = "without an outcome" if outcome is None else outcome.reason
             yield Problem(text=f"attempt {number} ended without a fault: {reason}", attempt=number)
+
+
+def _refused_a_step(trial: Trial, outcome: Outcome | None) -> bool:
+    """Whether a slurmctld that another run's fault had restarted refused the ranks (see `Expected.starts`)."""
+    return (
+        outcome is not None
+        and "Unable to create step" in outcome.reason
+        and any(0 < outcome.ended - back < REFUSES_S for back in trial.cluster.restarts)
+    )
 
 
 def _outdone(strike: Strike, strikes: Sequence[Strike]) -> bool:

@@ -54,7 +54,7 @@ class Trial:
     """Carries one ordeal through."""
 
     def __init__(self, cluster: Cluster, bench: Bench, ordeal: Ordeal, *, seed: int, folder: Path) -> None:
-        self._cluster, self._bench, self._ordeal = cluster, bench, ordeal
+        self.cluster, self._bench, self._ordeal = cluster, bench, ordeal
         self._seed, self.folder, self._faults = seed, folder, folder / "faults"
         self._pending_since: float | None = None
         self._hold = False
@@ -69,7 +69,7 @@ class Trial:
         if blows:
             # Before there is a run: a fault may strike at its first start.
             self._arm(0, blows[0])
-        with self._cluster.steady:
+        with self.cluster.steady:
             answer = self._bench.run("submit", *overrides, "--json", check=False)
         if answer.returncode != 0:
             raise TrialError(f"submit: {answer.stderr.strip()[-500:]}")
@@ -86,8 +86,8 @@ class Trial:
     def give_up(self) -> None:
         """Nothing of the run stays behind."""
         with contextlib.suppress(TrialError):
-            for job in self._cluster.jobs_named(self.run.root.name):
-                self._cluster.cancel(job)
+            for job in self.cluster.jobs_named(self.run.root.name):
+                self.cluster.cancel(job)
             wait(lambda: self._queued() is None, "the job has not left the queue", 60)
         processes.send(signal.SIGKILL, *processes.mentioning(str(self._faults)))
 
@@ -103,7 +103,7 @@ class Trial:
         """One blow, until the attempt that it struck is over, or never will be."""
         chance = random.Random(f"{self._seed}/{self._ordeal.number}/{number}")
         scene = Scene(
-            cluster=self._cluster,
+            cluster=self.cluster,
             bench=self._bench,
             run=self.run,
             chance=chance,
@@ -192,7 +192,7 @@ class Trial:
         strike.by_hand = True
         for work in strike.scene.by_user:
             work()
-        with self._cluster.steady:
+        with self.cluster.steady:
             answer = self._bench.run("resume", self.run.root.name, check=False)
         if answer.returncode != 0:
             raise TrialError(f"resume: {answer.stderr.strip()[-500:]}")
@@ -217,7 +217,7 @@ class Trial:
             return
         self._pending_since = self._pending_since or time.monotonic()
         if time.monotonic() - self._pending_since > HELD_S:
-            self._cluster.start_now(self.job_ids[-1])
+            self.cluster.start_now(self.job_ids[-1])
 
     def _queued(self) -> Any:
         job = read_job(self.run)
@@ -225,8 +225,8 @@ class Trial:
             return None
         if job.job_id not in self.job_ids:
             self.job_ids.append(job.job_id)
-            self._cluster.look_anew()
-        return self._cluster.queued(job.job_id)
+            self.cluster.look_anew()
+        return self.cluster.queued(job.job_id)
 
     def _ask(self, job: Any) -> QueueState:
         return QueueState.gone if self._queued() is None else QueueState.running
@@ -256,4 +256,4 @@ class Trial:
             for event in read_records(self.run.events)
             if event["event"] == Event.attempt_started.value and event["attempt"] == attempt
         ]
-        return self._cluster.expand(started[0]["nodes"]) if started else []
+        return self.cluster.expand(started[0]["nodes"]) if started else []
