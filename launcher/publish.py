@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ def publish_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_dir(path.parent)
+
+
+def half_written(path: Path) -> Iterator[Path]:
+    """What writers that died left of publishing `path`."""
+    return path.parent.glob(f".{path.name}.*.tmp")
 
 
 def publish_json(path: Path, document: Any) -> None:

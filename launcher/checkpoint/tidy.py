@@ -6,10 +6,11 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.checkpoint.commit import ASIDE, GONE, StaleError, commit, fence, point_to, remove_folder
+from launcher.checkpoint.commit import ASIDE, GONE, LATEST, StaleError, commit, fence, point_to, remove_folder
 from launcher.checkpoint.manifest import MANIFEST, Manifest, committed_steps, read_manifest, step_folder
 from launcher.checkpoint.unfinished import NotToldError, manifest_from_lists, unfinished
 from launcher.checkpoint.verify import shard_faults
+from launcher.publish import half_written
 from launcher.rundir import RunDir
 from launcher.runs.events import Event, record
 
@@ -30,6 +31,8 @@ def tidy(run: RunDir, attempt: int) -> list[int]:
     _settle_replaced(run.checkpoints)
     for folder in run.checkpoints.glob(f"{GONE}*"):
         shutil.rmtree(folder, ignore_errors=True)
+    for file in half_written(run.checkpoints / LATEST):
+        file.unlink(missing_ok=True)
     if recovered:
         with suppress(OSError):
             point_to(run.checkpoints, committed_steps(run.checkpoints)[-1])

@@ -134,3 +134,12 @@ def test_leftovers_of_removals_go(tmp_path: Path) -> None:
     (run.checkpoints / ".gone-step-00000010" / "deep").mkdir(parents=True)
     tidy(run, 2)
     assert names(run.checkpoints) == []
+
+
+def test_a_pointer_that_was_never_whole_goes(tmp_path: Path) -> None:
+    run = make_run(tmp_path, attempts=2)
+    commit_step(run.checkpoints, 50)
+    before = names(run.checkpoints)
+    (run.checkpoints / ".latest.4711.tmp").write_text("step-000")
+    tidy(run, 2)
+    assert names(run.checkpoints) == before

@@ -217,7 +217,9 @@ def _outside() -> Iterator[Fault]:
     yield _while_still("time limit", outside.time_limit, stopped, 1, patient=True)
     yield _while_still("slurmd restarted", outside.restart_slurmd, Expected(ends=False), 1, patient=True)
     yield _while_still("node dies", outside.node_dies, gone, 1, patient=True)
-    yield _while_still("slurmctld restarted as a rank dies", outside.rank_dies_without_controller, without)
+    yield _while_still(
+        "slurmctld restarted as a rank dies", outside.rank_dies_without_controller, without, patient=True
+    )
     full = Expected(
         classes=_of(FailureClass.disk_full, FailureClass.lost_process, FailureClass.node_failure),
         ends=None,
