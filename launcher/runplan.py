@@ -17,7 +17,7 @@ from launcher.errors import NotFoundError, Problem, UserError
 from launcher.plain import plain
 from launcher.publish import publish_json
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +146,8 @@ class RunPlan:
     """DeepSpeed's config, complete."""
     slurm: dict[str, Any] | None
     """submitit's Slurm parameters; None on this machine."""
+    data_job: dict[str, Any] | None
+    """Those of the job that tokenises first, if need be; None where the training job does it."""
     fingerprint: Fingerprint
     """What decides the result."""
     accepted: list[str]

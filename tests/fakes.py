@@ -99,6 +99,12 @@ class FakeSlurm:
         refused = f"[ $1 = requeue ] && {{ echo '{refusing}' >&2; exit 1; }};" if refusing else ""
         self._write("scontrol", f"{self._refuse}; {refused} [ $1 = show ] && echo '{shown}'; true")
 
+    def refuse_after(self, calls: int, words: str) -> None:
+        """sbatch takes so many jobs, and then fails with these words."""
+        counted = f"[ $(grep -c ^sbatch {self._calls}) -le {calls} ]"
+        taken = f"echo PENDING > {self._state}; echo 'Submitted batch job 42'"
+        self._write("sbatch", f"{self._refuse}; {counted} || {{ echo '{words}' >&2; exit 1; }}; {taken}")
+
     def accept(self) -> None:
         """Refuse no more."""
         self._refusal.unlink()
@@ -144,7 +150,11 @@ class FakeQueue:
             raise ClusterError(Problem(where="Slurm", message="squeue cannot reach the controller"))
         return answer
 
-    def submit(self, plan: object, folder: Path) -> str:
+    def submit(self, plan: object, folder: Path, *, after: str | None = None) -> str:
+        """Never called here."""
+        raise AssertionError
+
+    def submit_data_job(self, plan: object, folder: Path) -> str:
         """Never called here."""
         raise AssertionError
 
@@ -174,11 +184,11 @@ class MadeRun:
         if submitted:
             self.submit()
 
-    def submit(self) -> None:
+    def submit(self, data_job_id: str | None = None) -> None:
         """One more submission, as job 42, 43, …"""
         self.submissions += 1
         (self.run.submissions / f"{self.submissions:04d}").mkdir()
-        job = Job(kind=self.kind, job_id=self.job_id, host="here", submission=self.submissions)
+        job = Job(kind=self.kind, job_id=self.job_id, host="here", submission=self.submissions, data_job_id=data_job_id)
         write_job(self.run, job)
         record(self.run, Event.submitted, 0, job_id=self.job_id, kind=self.kind, submission=self.submissions)
 

@@ -126,6 +126,9 @@ def _data(plan: RunPlan) -> Iterator[str]:
     template = plan.train_data.chat_template or "the tokenizer's own"
     yield f"chat template {template}; longer rows: {plan.train_data.overlong.value}"
     yield f"tokenised data is kept in {plan.data_cache}"
+    if plan.data_job is not None:
+        job = plan.config.cluster.data_job
+        yield f"where it is not there yet, a job of {job.cpus} CPU cores tokenises first, and training waits for it"
 
 
 def _sources(name: str, spec: DataSpec) -> Iterator[str]:

@@ -37,4 +37,4 @@ def run(options: argparse.Namespace) -> ExitCode:
         config_dir=options.config_dir,
         accept_changes=options.accept_changes,
     )
-    return launched(again.run, again.job_id, options)
+    return launched(again, options)

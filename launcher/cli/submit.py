@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     from launcher.runs.launch import launch
 
     found = launch(plan, [options.recipe, *overrides(options)])
-    return launched(found.run, found.job_id, options)
+    return launched(found, options)
 
 
 def _show(plan: RunPlan, options: argparse.Namespace) -> None:

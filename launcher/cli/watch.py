@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from launcher.cli.options import print_json
 from launcher.errors import DoesNotHoldError, ExitCode, Problem
 from launcher.rundir import RunDir
+
+if TYPE_CHECKING:
+    from launcher.runs.launch import Launched
 
 
 def follow_argument(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +21,16 @@ def follow_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def launched(run: RunDir, job_id: str, options: argparse.Namespace) -> ExitCode:
+def launched(found: Launched, options: argparse.Namespace) -> ExitCode:
     """Print what was queued, and follow it if asked to; DoesNotHoldError if it then does not complete."""
-    name = run.root.name
+    run, name = found.run, found.run.root.name
     if options.json:
-        print_json({"run_id": name, "run_dir": str(run.root), "job_id": job_id})
+        jobs = {"job_id": found.job_id, "data_job_id": found.data_job_id}
+        print_json({"run_id": name, "run_dir": str(run.root), **jobs})
         sys.stdout.flush()
     else:
-        print(f"run     {name}\njob     {job_id}\nfolder  {run.root}", flush=True)
+        after = f" (after job {found.data_job_id}, which prepares its data)" if found.data_job_id else ""
+        print(f"run     {name}\njob     {found.job_id}{after}\nfolder  {run.root}", flush=True)
         if not options.follow:
             print(f"next    launcher status {name}\n        launcher logs -f {name}\n        launcher cancel {name}")
     if options.follow:

@@ -18,8 +18,9 @@ from launcher.runplan import RunPlan
 class LocalExecutor:
     """Runs jobs on this machine, at once."""
 
-    def submit(self, plan: RunPlan, folder: Path) -> str:
+    def submit(self, plan: RunPlan, folder: Path, *, after: str | None = None) -> str:
         """Start the job in a session of its own; the id is PID.START, which no later process shares."""
+        assert after is None, "jobs on this machine tokenise for themselves"
         code = Path(plan.run_dir) / "code"
         environment = {**os.environ, **plan.config.cluster.environment}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH", "")]))
@@ -35,6 +36,10 @@ class LocalExecutor:
                 start_new_session=True,
             )
         return process_id(process.pid) or f"{process.pid}.ended"
+
+    def submit_data_job(self, plan: RunPlan, folder: Path) -> str:
+        """There is none on this machine: plans for it have no such job."""
+        raise AssertionError("jobs on this machine tokenise for themselves")
 
     def state(self, job: Job) -> QueueState:
         """Running, or gone; only the machine that started the job can tell."""

@@ -30,16 +30,23 @@ class Job:
     """Machine it was submitted from."""
     submission: int
     """Number of the submission within the run, from 1."""
+    data_job_id: str | None = None
+    """The job that tokenises for it, and that it waits for."""
 
 
 class Executor(Protocol):
     """Carries runs."""
 
-    def submit(self, plan: RunPlan, folder: Path) -> str:
+    def submit(self, plan: RunPlan, folder: Path, *, after: str | None = None) -> str:
         """Queue the run, keeping the executor's own files in `folder`; returns the job id at once.
 
-        Raises ClusterError when the job was not taken; then nothing is queued.
+        It starts once job `after` has ended well, and never if that fails. Raises ClusterError when the job was not
+        taken; then nothing is queued.
         """
+        ...
+
+    def submit_data_job(self, plan: RunPlan, folder: Path) -> str:
+        """Queue the job that tokenises the run's data; its id. Only for plans that have one."""
         ...
 
     def state(self, job: Job) -> QueueState:
@@ -47,5 +54,5 @@ class Executor(Protocol):
         ...
 
     def stop(self, job: Job) -> None:
-        """Tell all ranks to stop with a checkpoint; a job that has not started is withdrawn."""
+        """Tell all ranks to stop with a checkpoint; a job that has not started is withdrawn, with its data job."""
         ...

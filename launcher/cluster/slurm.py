@@ -8,13 +8,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from launcher.cluster.protocol import Job, QueueState
 from launcher.errors import ClusterError, Problem
 from launcher.runplan import RunPlan
 
 QUERY_TIMEOUT_S = 20
+DATA_JOB = "data"
+"""Folder of a data job within that of its submission."""
 RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "STAGE_OUT", "SIGNALING", "SUSPENDED", "STOPPED"}
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 
@@ -25,35 +29,36 @@ def script(plan: RunPlan, folder: Path) -> str:
     from submitit.slurm.slurm import _make_sbatch_string
 
     command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
-    text: str = _make_sbatch_string(command=command, folder=folder, **_all(plan, folder))
+    assert plan.slurm is not None
+    text: str = _make_sbatch_string(command=command, folder=folder, **_all(plan.slurm, folder))
     return text
 
 
-def _all(plan: RunPlan, folder: Path) -> dict[str, object]:
-    assert plan.slurm is not None
-    setup = [f"export LAUNCHER_SUBMISSION={int(folder.name)}", *plan.slurm["setup"]]
-    return {"wckey": None, **plan.slurm, "setup": setup}
+def _all(parameters: Mapping[str, Any], folder: Path, after: str | None = None) -> dict[str, object]:
+    setup = [f"export LAUNCHER_SUBMISSION={int(folder.name)}", *parameters["setup"]]
+    more = dict(parameters["additional_parameters"])
+    if after is not None:
+        # Without the second, a job whose condition can no longer be met would wait for ever.
+        more |= {"dependency": f"afterok:{after}", "kill_on_invalid_dep": "yes"}
+    return {"wckey": None, **parameters, "setup": setup, "additional_parameters": more}
 
 
 class SlurmExecutor:
     """The cluster that SLURM_CONF, or the system, names."""
 
-    def submit(self, plan: RunPlan, folder: Path) -> str:
+    def submit(self, plan: RunPlan, folder: Path, *, after: str | None = None) -> str:
         """Queue the run through submitit; ClusterError with Slurm's own words when it is refused."""
-        _require("sbatch")
-        import submitit
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
-
         from launcher.node.entry import main
 
-        executor = submitit.SlurmExecutor(folder=folder)
-        executor.update_parameters(**_all(plan, folder))
-        try:
-            # submitit echoes what sbatch says; it is told once, by us.
-            with contextlib.redirect_stderr(io.StringIO()):
-                return str(executor.submit(main, plan.run_dir).job_id)
-        except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError) as error:
-            raise _refused("sbatch", str(error)) from error
+        assert plan.slurm is not None
+        return _sbatch(_all(plan.slurm, folder, after), main, plan.run_dir, folder)
+
+    def submit_data_job(self, plan: RunPlan, folder: Path) -> str:
+        """Queue the job that tokenises, as `submit` does."""
+        from launcher.node.data_job import main
+
+        assert plan.data_job is not None
+        return _sbatch(_all(plan.data_job, folder), main, plan.run_dir, folder / DATA_JOB)
 
     def state(self, job: Job) -> QueueState:
         """What squeue says; a job it does not know is gone."""
@@ -70,10 +75,27 @@ class SlurmExecutor:
     def stop(self, job: Job) -> None:
         """SIGTERM to the ranks of a running job (the batch script goes on to its epilogue); scancel otherwise."""
         running = self.state(job) is QueueState.running
-        arguments = ("--signal=TERM", job.job_id) if running else (job.job_id,)
+        waiting = [job.job_id] if job.data_job_id is None else [job.job_id, job.data_job_id]
+        arguments = ["--signal=TERM", job.job_id] if running else waiting
         result = _run("scancel", *arguments)
         if result.returncode != 0:
             raise _refused("scancel", result.stderr)
+
+
+def _sbatch(parameters: Mapping[str, object], entry: Callable[[str], None], run_dir: str, folder: Path) -> str:
+    """Have submitit send `entry(run_dir)` to Slurm, its files in `folder`; the job's id."""
+    _require("sbatch")
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    executor = submitit.SlurmExecutor(folder=folder)
+    executor.update_parameters(**parameters)
+    try:
+        # submitit echoes what sbatch says; it is told once, by us.
+        with contextlib.redirect_stderr(io.StringIO()):
+            return str(executor.submit(entry, run_dir).job_id)
+    except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError) as error:
+        raise _refused("sbatch", str(error)) from error
 
 
 def _require(command: str) -> None:

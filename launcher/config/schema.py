@@ -258,6 +258,22 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DataJobConfig:
+    """The job without GPUs that tokenises before training, where that has not been done yet."""
+
+    enabled: bool
+    """Whether there is one; else the training job tokenises while its GPUs wait."""
+    partition: str | None
+    """Slurm partition; null is that of training."""
+    cpus: int
+    """CPU cores, and processes that tokenise."""
+    mem_gb: int
+    """Host memory, GB."""
+    time_min: int
+    """Time limit, minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
     """Where the ranks run; one profile a cluster."""
 
@@ -297,6 +313,8 @@ class ClusterConfig:
     """Seconds before the time limit at which the job is told to stop; `auto` plans for a step and a checkpoint."""
     environment: dict[str, str]
     """Variables set for the ranks (NCCL_SOCKET_IFNAME and its like)."""
+    data_job: DataJobConfig
+    """The job that tokenises."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

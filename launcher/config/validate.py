@@ -237,10 +237,13 @@ def _cluster(config: Config) -> Iterator[Problem]:
             message=f"{lead!r} is not a number of seconds within the time limit of {cluster.time_min} min",
             valid=f"auto, or 1 to {60 * cluster.time_min - 1}",
         )
-    for name in ("partition", "account", "qos", "constraint", "reservation", "exclude", "gpu_type"):
-        value = getattr(cluster, name)
+    for name in ("cpus", "mem_gb", "time_min"):
+        yield from _positive(f"cluster.data_job.{name}", getattr(cluster.data_job, name))
+    names = ("partition", "account", "qos", "constraint", "reservation", "exclude", "gpu_type")
+    words = {f"cluster.{name}": getattr(cluster, name) for name in names}
+    for key, value in {**words, "cluster.data_job.partition": cluster.data_job.partition}.items():
         if value is not None and re.search(r"[^\x20-\x7e]", value):
-            yield Problem(where=f"cluster.{name}", message=f"{value!r} cannot stand in an #SBATCH line")
+            yield Problem(where=key, message=f"{value!r} cannot stand in an #SBATCH line")
     for name in cluster.environment:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             yield Problem(where=f"cluster.environment.{name}", message="this is not a variable's name")

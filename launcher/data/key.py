@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from launcher.data.source import DataSpec
+from launcher.data.tokens import META_FILE
 from launcher.digest import file_sha256
 
 DATA_VERSION = 2
@@ -67,6 +68,12 @@ def cache_key(spec: DataSpec) -> str:
         "overlong": spec.overlong.value,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def find(spec: DataSpec, cache_root: Path) -> Path | None:
+    """The folder that holds `spec` prepared; None if nobody has done it."""
+    folder = cache_root / cache_key(spec)
+    return folder if (folder / META_FILE).is_file() else None
 
 
 def _block_starts(size: int) -> list[int]:

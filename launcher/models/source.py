@@ -11,6 +11,21 @@ SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 """Config and tokenizer."""
 
 
+def cached(model: ModelConfig) -> Path | None:
+    """The folder of the model's config and tokenizer if it is on this machine already; asks no network."""
+    if Path(model.path).is_dir():
+        return Path(model.path)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(model.path, revision=model.revision, allow_patterns=[*SMALL_FILES], local_files_only=True)
+        )
+    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError):
+        return None
+
+
 def resolve(model: ModelConfig, *, weights: bool = True) -> Path:
     """The folder of the model; UserError when a hub model is neither cached nor to be had.
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,14 +20,13 @@ from launcher import slurm_commands
 from launcher.checkpoint.copies import convert_apart
 from launcher.checkpoint.tidy import tidy
 from launcher.config.survival import Action
-from launcher.data.prepare import prepare
-from launcher.data.progress import shown
 from launcher.errors import ExitCode, LauncherError, Problem, UserError
 from launcher.failures import FailureClass
 from launcher.faultpoints import Point, reach
 from launcher.fingerprint import differences
 from launcher.models.source import resolve
 from launcher.node.causes import failure_of
+from launcher.node.data import prepare_data
 from launcher.node.epilogue import LEAVE_S, requeue_if_due
 from launcher.node.logs import redirect_output
 from launcher.node.ranks import node_name
@@ -125,7 +123,9 @@ def prologue(run: RunDir, start: Start) -> dict[str, str]:
         for step in tidy(run, start.attempt):
             record(run, Event.recovered, start.attempt, step=step)
         convert_apart(run, plan.topology.world_size)
-        variables = {"LAUNCHER_ATTEMPT": str(start.attempt), "LAUNCHER_MODEL": str(model), **_data(plan, model)}
+        variables = {"LAUNCHER_ATTEMPT": str(start.attempt), "LAUNCHER_MODEL": str(model)}
+        for name, folder in prepare_data(plan, model, plan.config.data.workers).items():
+            variables[f"LAUNCHER_{name.upper()}_TOKENS"] = str(folder)
         address, number = master_address(), int(start.job_id.partition(".")[0])
         variables |= {"MASTER_ADDR": address, "MASTER_PORT": str(master_port(number))}
     except Exception as error:
@@ -172,17 +172,6 @@ def _refuse_changed_inputs(plan: RunPlan) -> None:
                 remedy="restore the files and `launcher resume`, or submit a new run",
             )
         )
-
-
-def _data(plan: RunPlan, model: Path) -> dict[str, str]:
-    folders = {}
-    with shown(sys.stderr) as report:
-        for name, spec in (("TRAIN", plan.train_data), ("EVAL", plan.eval_data)):
-            if spec is not None:
-                spec = replace(spec, tokenizer=str(model))
-                prepared = prepare(spec, Path(plan.data_cache), workers=plan.config.data.workers, report=report)
-                folders[f"LAUNCHER_{name}_TOKENS"] = str(prepared)
-    return folders
 
 
 def end_attempt(

@@ -23,7 +23,7 @@ from launcher.plan.deepspeed import deepspeed_config
 from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
 from launcher.plan.paths import check_paths, data_spec, locate
-from launcher.plan.slurm import slurm_parameters
+from launcher.plan.slurm import data_job_parameters, slurm_parameters
 from launcher.rundir import RunDir
 from launcher.runplan import PLAN_VERSION, Batch, Measured, RunPlan, Topology
 
@@ -102,6 +102,7 @@ def plan_config(
     memory = plan_memory(config, shape, topology.world_size, batch.micro_batch_size)
     lead = plan_lead(config, memory, topology, measured)
     slurm = config.cluster.kind is ClusterKind.slurm
+    own_data_job = slurm and config.cluster.data_job.enabled
     return RunPlan(
         version=PLAN_VERSION,
         run_id=run_id,
@@ -117,6 +118,7 @@ def plan_config(
         lead=lead,
         deepspeed=deepspeed,
         slurm=slurm_parameters(config.cluster, run_dir, run_id, lead) if slurm else None,
+        data_job=data_job_parameters(config.cluster, run_dir, run_id) if own_data_job else None,
         fingerprint=fingerprint.take(config, train_data),
         accepted=[],
     )

@@ -46,6 +46,30 @@ def slurm_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str, lead:
     return {key: value for key, value in parameters.items() if value is not None}
 
 
+def data_job_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) -> dict[str, Any]:
+    """The same for the job that tokenises the run's data: one task, no GPU."""
+    job = cluster.data_job
+    parameters: dict[str, Any] = {
+        "job_name": f"{run_id}-data",
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "time": job.time_min,
+        "partition": job.partition or cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "exclude": cluster.exclude,
+        "cpus_per_task": job.cpus,
+        "mem": f"{job.mem_gb}G",
+        "wckey": None,
+        "stderr_to_stdout": True,
+        # It goes on where it was, so a preempted one may as well come back.
+        "additional_parameters": {"requeue": True},
+        "srun_args": [f"--cpus-per-task={job.cpus}"],
+        "setup": _environment(cluster, run_dir.root),
+    }
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
 def _srun_args(cluster: ClusterConfig) -> list[str]:
     arguments = ["--kill-on-bad-exit=1"]
     if cluster.cpus_per_gpu is not None:
@@ -58,7 +82,7 @@ def _python(module: str, *arguments: str) -> str:
     return shlex.join([sys.executable, "-m", module, *arguments])
 
 
-def _setup(cluster: ClusterConfig, run_dir: Path) -> list[str]:
+def _environment(cluster: ClusterConfig, run_dir: Path) -> list[str]:
     code = shlex.quote(str(run_dir / "code"))
     exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(cluster.environment.items())]
     return [
@@ -67,6 +91,12 @@ def _setup(cluster: ClusterConfig, run_dir: Path) -> list[str]:
         f"cd -- {code}",
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         *exports,
+    ]
+
+
+def _setup(cluster: ClusterConfig, run_dir: Path) -> list[str]:
+    return [
+        *_environment(cluster, run_dir),
         f"launcher_environment=$({_python('launcher.node.prologue', str(run_dir))}) || "
         # One that was killed could not say so, nor ask for another start.
         f"{{ launcher_status=$?; {_epilogue(run_dir)}; exit $launcher_status; }}",

@@ -16,7 +16,11 @@ class Event(Enum):
     """What can happen to a run, and the fields that go with it."""
 
     submitted = "submitted"
-    """job_id, kind, submission"""
+    """job_id, kind, submission, data_job_id (of the job that tokenises first, or null)"""
+    data_prepared = "data_prepared"
+    """submission, seconds, rows, tokens: the job that tokenises is done"""
+    data_failed = "data_failed"
+    """submission, reason: it could not, and training will not start"""
     attempt_started = "attempt_started"
     """job_id, restarts, host"""
     training_started = "training_started"

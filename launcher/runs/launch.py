@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from launcher.cluster import executor
 from launcher.cluster.protocol import Job
+from launcher.data.key import find
+from launcher.models.source import cached
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
@@ -25,6 +28,8 @@ class Launched:
     """Its directory."""
     job_id: str
     """The job that carries it."""
+    data_job_id: str | None
+    """The job that tokenises for it first, if that was needed."""
 
 
 def launch(plan: RunPlan, typed: Sequence[str]) -> Launched:
@@ -43,12 +48,28 @@ def submit(run: RunDir, plan: RunPlan, folder: Path) -> Launched:
     """Queue a frozen run once more, as the submission of `folder`."""
     kind, number = plan.config.cluster.kind.value, int(folder.name)
     carrier = executor(kind)
-    job = Job(kind=kind, job_id=carrier.submit(plan, folder), host=socket.gethostname(), submission=number)
+    here = partial(Job, kind=kind, host=socket.gethostname(), submission=number)
+    data_job = None if plan.data_job is None or is_prepared(plan) else carrier.submit_data_job(plan, folder)
+    try:
+        job = here(job_id=carrier.submit(plan, folder, after=data_job), data_job_id=data_job)
+    except BaseException:
+        if data_job is not None:
+            carrier.stop(here(job_id=data_job))
+        raise
     try:
         write_job(run, job)
-        record(run, Event.submitted, 0, job_id=job.job_id, kind=kind, submission=number)
+        record(run, Event.submitted, 0, job_id=job.job_id, kind=kind, submission=number, data_job_id=data_job)
     except BaseException:
         # A job that no run directory knows of could be neither seen nor stopped.
         carrier.stop(job)
         raise
-    return Launched(run=run, job_id=job.job_id)
+    return Launched(run=run, job_id=job.job_id, data_job_id=data_job)
+
+
+def is_prepared(plan: RunPlan) -> bool:
+    """Whether the run's data is tokenised already, as far as this machine can see."""
+    model = cached(plan.config.model)
+    specs = [spec for spec in (plan.train_data, plan.eval_data) if spec is not None]
+    return model is not None and all(
+        find(replace(spec, tokenizer=str(model)), Path(plan.data_cache)) is not None for spec in specs
+    )

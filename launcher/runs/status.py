@@ -6,9 +6,10 @@ Owns the states. Knows no cluster: the queue is asked through a function.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from launcher.checkpoint.manifest import committed_steps
 from launcher.cluster import executor
@@ -155,11 +156,24 @@ def _in_queue(run: RunDir, job: Job, queue: QueueState) -> tuple[State, str | No
     asked = "asked to stop" if cancel_requested(run, job) else None
     if queue is QueueState.pending:
         state = State.QUEUED if attempt is None else State.REQUEUED
-        return state, asked or (None if outcome is None else _to_be_continued(outcome))
+        return state, asked or (_waits_for_data(run, job) if outcome is None else _to_be_continued(outcome))
     if outcome is None:
         return State.RUNNING, asked or ("starting" if attempt is None else None)
     # A job whose attempt has ended is on its way out, or on its way back into the queue.
     return _ended(outcome) if outcome.action is Action.stop else (State.REQUEUED, _to_be_continued(outcome))
+
+
+def _data_said(run: RunDir, job: Job) -> Mapping[str, Any] | None:
+    """The last event of the job that tokenises for `job`."""
+    kinds = (Event.data_prepared.value, Event.data_failed.value)
+    said = [event for event in read_records(run.events) if event["event"] in kinds]
+    return next((event for event in reversed(said) if event["submission"] == job.submission), None)
+
+
+def _waits_for_data(run: RunDir, job: Job) -> str | None:
+    if job.data_job_id is None or _data_said(run, job) is not None:
+        return None
+    return f"its data is being prepared by job {job.data_job_id}"
 
 
 def _to_be_continued(outcome: Outcome) -> str:
@@ -178,6 +192,11 @@ def _gone(run: RunDir, job: Job) -> tuple[State, str]:
         return State.CANCELLED, "cancelled before it could write a checkpoint" if attempt else "cancelled in the queue"
     if attempt is not None and (ending := _by_words(run, attempt.number)) is not None:
         return ending
+    if attempt is None and (said := _data_said(run, job)) is not None and said["event"] == Event.data_failed.value:
+        return State.FAILED, f"its data could not be prepared: {said['reason']}"
+    if attempt is None and job.data_job_id is not None and said is None:
+        reason = f"job {job.data_job_id}, which was to prepare its data, ended without a word"
+        return State.FAILED, f"{reason}; its log is below {run.submissions}"
     folder = run.submissions if attempt is None else run.attempt(attempt.number).root
     full = "; the run's file system is full" if shutil.disk_usage(run.root).free < LITTLE_BYTES else ""
     return State.FAILED, f"job {job.job_id} left the queue without a word{full}; its logs are in {folder}"

@@ -27,13 +27,24 @@ def answer(capsys: Out, *arguments: str) -> Any:
 
 @pytest.fixture
 def submitted(demo: Path, slurm: FakeSlurm, capsys: Out) -> RunDir:
-    return RunDir(Path(answer(capsys, "submit", "demo", "cluster=devslurm", "train.seed=7")["run_dir"]))
+    return RunDir(
+        Path(
+            answer(capsys, "submit", "demo", "cluster=devslurm", "cluster.data_job.enabled=false", "train.seed=7")[
+                "run_dir"
+            ]
+        )
+    )
 
 
 def test_a_submitted_run_is_frozen_private_and_queued(submitted: RunDir, slurm: FakeSlurm) -> None:
     assert submitted.root.stat().st_mode & 0o777 == 0o700
     assert json.loads(submitted.job.read_text())["job_id"] == "42"
-    assert submitted.overrides.read_text().splitlines() == ["demo", "cluster=devslurm", "train.seed=7"]
+    assert submitted.overrides.read_text().splitlines() == [
+        "demo",
+        "cluster=devslurm",
+        "cluster.data_job.enabled=false",
+        "train.seed=7",
+    ]
     assert json.loads(submitted.plan.read_text())["config"]["train"]["seed"] == 7
     assert (submitted.code / "launcher/node/entry.py").is_file()
     assert len(slurm.calls("sbatch")) == 1
@@ -41,21 +52,21 @@ def test_a_submitted_run_is_frozen_private_and_queued(submitted: RunDir, slurm: 
 
 def test_the_script_that_is_sent_is_the_one_that_was_shown(submitted: RunDir, capsys: Out) -> None:
     (sent,) = submitted.submissions.glob("0001/42_*.sh")
-    assert main(["plan", "demo", "--sbatch", "cluster=devslurm", "train.seed=7"]) == 0
+    assert main(["plan", "demo", "--sbatch", "cluster=devslurm", "cluster.data_job.enabled=false", "train.seed=7"]) == 0
     shown = capsys.readouterr().out
     name = next(line.split("=")[1] for line in shown.splitlines() if "--job-name" in line)
     assert sent.read_text().strip() == shown.replace(name, submitted.root.name).strip()
 
 
 def test_what_is_printed_says_what_to_type_next(demo: Path, slurm: FakeSlurm, capsys: Out) -> None:
-    assert main(["submit", "demo", "cluster=devslurm"]) == 0
+    assert main(["submit", "demo", "cluster=devslurm", "cluster.data_job.enabled=false"]) == 0
     text = capsys.readouterr().out
     for words in ("job     42", "launcher status demo-", "launcher logs -f demo-", "launcher cancel demo-"):
         assert words in text
 
 
 def test_a_dry_run_leaves_nothing_behind(demo: Path, work: Path, slurm: FakeSlurm, capsys: Out) -> None:
-    assert main(["submit", "demo", "cluster=devslurm", "--dry-run"]) == 0
+    assert main(["submit", "demo", "cluster=devslurm", "cluster.data_job.enabled=false", "--dry-run"]) == 0
     text = capsys.readouterr().out
     assert "global 16 = " in text
     assert "#SBATCH" in text
@@ -65,7 +76,7 @@ def test_a_dry_run_leaves_nothing_behind(demo: Path, work: Path, slurm: FakeSlur
 
 def test_a_cluster_that_refuses_leaves_no_run_behind(demo: Path, work: Path, slurm: FakeSlurm, capsys: Out) -> None:
     slurm.refuse("sbatch: error: invalid partition specified: none")
-    assert main(["submit", "demo", "cluster=devslurm", "--json"]) == 4
+    assert main(["submit", "demo", "cluster=devslurm", "cluster.data_job.enabled=false", "--json"]) == 4
     seen = capsys.readouterr()
     assert "invalid partition specified" in json.loads(seen.out)["error"][0]["message"]
     assert list((work / "runs").iterdir()) == []
@@ -75,7 +86,7 @@ def test_no_slurm_on_this_machine_is_the_clusters_fault(
     demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert main(["submit", "demo", "cluster=devslurm"]) == 4
+    assert main(["submit", "demo", "cluster=devslurm", "cluster.data_job.enabled=false"]) == 4
     assert "cluster=local" in capsys.readouterr().err
 
 
@@ -212,6 +223,6 @@ def test_a_followed_run_that_fails_exits_5_with_its_reason(
     (slurm.bin / "squeue").write_text(
         "#!/bin/bash\necho 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n"
     )
-    assert main(["submit", "demo", "cluster=devslurm", "--follow", "--json"]) == 5
+    assert main(["submit", "demo", "cluster=devslurm", "cluster.data_job.enabled=false", "--follow", "--json"]) == 5
     seen = capsys.readouterr()
     assert "left the queue without a word" in seen.err

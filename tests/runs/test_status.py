@@ -9,7 +9,7 @@ import pytest
 from launcher.cluster.protocol import Job, QueueState
 from launcher.config.survival import Action
 from launcher.failures import FailureClass
-from launcher.runs.events import Event
+from launcher.runs.events import Event, record
 from launcher.runs.job import read_job, write_cancel_request
 from launcher.runs.outcome import Ending
 from launcher.runs.status import State, Status, status
@@ -257,3 +257,23 @@ def test_lost_steps_add_up_over_attempts_also_over_one_that_got_nowhere(tmp_path
 def test_numbers_that_nobody_knows_are_null(tmp_path: Path) -> None:
     found = seen(MadeRun(tmp_path), PENDING)
     assert (found.step, found.total_steps, found.last_checkpoint, found.goodput) == (0, None, None, None)
+
+
+def test_a_run_that_waits_for_its_data_says_so(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path, submitted=False)
+    made.submit(data_job_id="7")
+    assert (seen(made, PENDING).state, seen(made, PENDING).reason) == (
+        State.QUEUED,
+        "its data is being prepared by job 7",
+    )
+    record(made.run, Event.data_prepared, 0, submission=1, seconds=2, rows=3, tokens=4)
+    assert seen(made, PENDING).reason is None
+
+
+def test_a_run_whose_data_job_failed_has_failed_of_it(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path, submitted=False)
+    made.submit(data_job_id="7")
+    assert "job 7, which was to prepare its data, ended without a word" in str(seen(made, GONE).reason)
+    record(made.run, Event.data_failed, 0, submission=1, reason="train.jsonl is empty")
+    found = seen(made, GONE)
+    assert (found.state, found.reason) == (State.FAILED, "its data could not be prepared: train.jsonl is empty")

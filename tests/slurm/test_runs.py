@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import launcher
+from launcher.publish import read_records
 from tests.workbench import Bench, losses, records
 
 pytestmark = [pytest.mark.slurm, pytest.mark.train]
@@ -128,3 +129,30 @@ def test_an_unreachable_controller_is_one_message_and_leaves_nothing(tmp_path: P
     assert "cannot reach the controller" in result.stderr
     assert "Traceback" not in result.stderr
     assert not runs.exists() or not list(runs.iterdir())
+
+
+def test_unprepared_data_is_tokenised_by_a_job_of_its_own_and_only_once(slurm_bench: Bench, tmp_path: Path) -> None:
+    overrides = [*TWO_NODES, f"data.cache_dir={tmp_path / 'data'}", "train.max_steps=2"]
+    run = slurm_bench.train(*overrides)
+    job = json.loads((run / "submit" / "job.json").read_text())
+    kinds = [event["event"] for event in read_records(run / "events.jsonl")]
+    assert kinds.index("data_prepared") < kinds.index("attempt_started")
+    shown = slurm(slurm_bench, "scontrol", "show", "job", job["data_job_id"])
+    assert "JobState=COMPLETED" in shown
+    assert "gres" not in shown
+    again = slurm_bench.train(*overrides)
+    assert json.loads((again / "submit" / "job.json").read_text())["data_job_id"] is None
+
+
+def test_training_whose_data_cannot_be_prepared_never_starts_nor_waits_for_ever(
+    slurm_bench: Bench, tmp_path: Path
+) -> None:
+    # No row is that short, which nobody sees who does not tokenise.
+    overrides = [*TWO_NODES, f"data.cache_dir={tmp_path / 'data'}", "data.seq_len=2"]
+    result = slurm_bench.run("submit", *slurm_bench.base, *overrides, "--follow", check=False)
+    assert result.returncode == 5
+    assert "its data could not be prepared" in result.stderr
+    assert "data.seq_len" in result.stderr
+    run = slurm_bench.last()
+    assert not list((run / "attempts").iterdir())
+    assert run.name not in slurm(slurm_bench, "squeue", "--format=%j")
