@@ -10,6 +10,8 @@ from launcher.runs.events import Event
 
 TEXTS = {
     Event.submitted: "submitted as job {job_id}",
+    Event.data_prepared: "data prepared in {duration}: {rows} rows, {tokens} tokens",
+    Event.data_failed: "data could not be prepared: {reason}",
     Event.attempt_started: "attempt {attempt} started on {host}",
     Event.training_started: "training from step {step} of {total_steps} on {world_size} ranks",
     Event.checkpoint: "checkpoint at step {step}",
