@@ -15,6 +15,7 @@ from launcher.runs.events import Event
 from launcher.runs.outcome import Ending, Outcome
 from tests.faults import processes, verify
 from tests.faults.deck import TOTAL_STEPS, Ordeal
+from tests.faults.faults import SAVE_EVERY
 from tests.faults.outside import hostile_code_ran
 from tests.faults.trial import Strike, Trial
 from tests.faults.verify import Problem, Reference
@@ -155,8 +156,15 @@ def _against_expected(run: RunDir, strike: Strike) -> Iterator[Problem]:
     elif expected.names_node and outcome.node != strike.scene.blamed:
         yield Problem(text=f"attempt {attempt} blames {outcome.node} instead of {strike.scene.blamed}")
     lost = steps_lost(run, attempt)
-    if lost is not None and lost > expected.most_lost:
-        yield Problem(text=f"attempt {attempt} lost {lost} steps, more than {expected.most_lost}")
+    # A fault before this one, such as a full disk, may have cost checkpoints of the same attempt.
+    most = expected.most_lost + SAVE_EVERY * len(_failed_saves(run, attempt))
+    if lost is not None and lost > most:
+        yield Problem(text=f"attempt {attempt} lost {lost} steps, more than {most}")
+
+
+def _failed_saves(run: RunDir, attempt: int) -> list[dict[str, object]]:
+    failed = Event.save_failed.value
+    return [event for event in read_records(run.events) if (event["event"], event["attempt"]) == (failed, attempt)]
 
 
 def _starts(run: RunDir) -> list[dict[str, object]]:
