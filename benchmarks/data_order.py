@@ -5,7 +5,7 @@
 Three sources, shuffled together and mixed at 0.7, 0.2 and 0.1; the order alone, then a rank's tensors as well. Rows
 are read from a prepared folder that is made for it in DIR: 64 zeros each, in sparse files, beside 24 bytes a row of
 offsets and packs.
-Prints the ratio of the first deciles; 1.00 is no cost. No index of samples is held, so resident memory stays where it was.
+Prints the ratio of the first deciles; 1.00 is no cost. No index of samples is held: resident memory stays where it was.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def main() -> None:
 def compare(what: str, make: Callable[[int], object], rounds: int) -> None:
     """Time `make` at early and at late steps in turn; print the first deciles, their ratio and the memory around them.
 
-    Each round takes a step of its own: how often the shuffle walks depends on the places that it is asked for. Other work on the machine makes some slow.
+    Each round takes a step of its own: how often the shuffle walks depends on the places that it is asked for. Other
+    work on the machine makes some rounds slow.
     """
     make(0), make(LATE)
     before = resident_mb()

@@ -32,6 +32,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.train.agree import stopped_all
+from launcher.train.apart import refuse_leak_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
 from launcher.train.feed import layout_of, order_of, step_data
 from launcher.train.guard import LossGuard
@@ -69,6 +70,8 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     saver = build_saver(plan, run, engine, ranks, data=store.folder.name)
     manifest = load_all(engine, chosen)
     reach(Point.loaded, rank=ranks.rank)
+    if samples.packed:
+        refuse_leak_all(engine, load_objective(plan.config.objective.name), device)
     skips = skips_all(run)
     try:
         while True:
