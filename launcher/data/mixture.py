@@ -27,7 +27,7 @@ FINEST = 10**9
 small still has a turn, and products of two such numbers fit 64 bits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Fork:
     """Turns that are shared between two branches."""
 
@@ -98,5 +98,6 @@ def _tree(parts: tuple[int, ...]) -> _Fork | int:
     # Numbers break ties, so that the tree is the same in every process.
     for number in range(len(parts), 2 * len(parts) - 1):
         (light, _, first), (heavy, _, second) = heapq.heappop(heap), heapq.heappop(heap)
-        heapq.heappush(heap, (light + heavy, number, _Fork(first, second, light, light + heavy)))
+        fork = _Fork(first=first, second=second, first_parts=light, parts=light + heavy)
+        heapq.heappush(heap, (fork.parts, number, fork))
     return heap[0][2]
