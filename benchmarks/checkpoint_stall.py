@@ -155,12 +155,15 @@ def measure(plan: RunPlan, rounds: int) -> None:
 
 def stepper(plan: RunPlan, engine: Any, ranks: Ranks, device: Any) -> Callable[[], None]:
     """A function that does one optimiser step, on data in memory."""
+    from launcher.data.samples import Samples
     from launcher.data.tokens import TokenStore
     from launcher.objectives.registry import load
-    from launcher.train.feed import step_data
+    from launcher.train.feed import layout_of, order_of, step_data
 
-    store, objective = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"])), load("sft")
-    data = list(step_data(store, plan.batch, seed=1, rank=ranks.rank, pad_id=0, start=0, stop=20))
+    objective = load("sft")
+    samples = Samples(TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"])), packed=plan.config.data.packing)
+    order, layout = order_of(plan.train_data, samples, 1), layout_of(plan.config, plan.batch)
+    data = list(step_data(samples, order, layout, plan.batch, rank=ranks.rank, start=0, stop=20))
     batches: Iterator[Any] = itertools.cycle([batch.to(device) for item in data for batch in item.batches])
 
     def step() -> None:

@@ -71,16 +71,18 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     import torch.distributed as dist
 
     from launcher.data.prefetch import prefetch
+    from launcher.data.samples import Samples
     from launcher.data.tokens import TokenStore
     from launcher.objectives.registry import load
     from launcher.train.engine import build_engine
-    from launcher.train.feed import StepData, step_data
+    from launcher.train.feed import StepData, layout_of, order_of, step_data
     from launcher.train.loop import Training, run_loop
     from launcher.train.metrics import MetricsWriter
 
     deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
     engine, objective = build_engine(plan, device), load("sft")
-    store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
+    samples = Samples(TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"])), packed=plan.config.data.packing)
+    order, layout = order_of(plan.train_data, samples, 1), layout_of(plan.config, plan.batch)
     metrics = MetricsWriter(
         Path(plan.data_cache).parent / "metrics.jsonl" if ranks.rank == 0 else None,
         attempt=1,
@@ -108,7 +110,7 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     )
 
     def feed(first: int) -> Iterator[StepData]:
-        return step_data(store, plan.batch, seed=1, rank=ranks.rank, pad_id=0, start=first, stop=first + steps)
+        return step_data(samples, order, layout, plan.batch, rank=ranks.rank, start=first, stop=first + steps)
 
     def bare(first: int) -> float:
         data = list(feed(first))

@@ -4,8 +4,9 @@ The door of this room. Importing it costs nothing: the login machine may use `so
     template.load_tokenizer   the tokenizer, with the chat template that counts
     prepare.prepare           DataSpec -> a prepared folder, complete or absent
     tokens.TokenStore         rows of a prepared folder
-    order.rows_of_step        (seed, step) -> the global batch's rows
-    batches.micro_batches     rows -> this rank's tensors; `eval_batches` for held-out sets
+    samples.Samples           its rows, or packs of them: what order and batches count
+    order.Order               (seed, step) -> the global batch's samples; `mixture.Mixture` says whose turn it is
+    batches.micro_batches     samples -> this rank's tensors; `eval_batches` for held-out sets
     prefetch.prefetch         the next step's batches while this one trains
 """
 

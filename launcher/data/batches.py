@@ -1,7 +1,12 @@
-"""Cutting a global batch into this rank's micro batches, as padded tensors.
+"""Cutting a global batch into this rank's micro batches, as tensors.
 
-Owns the cut and the padding. Must not know the order of rows (`order`), the objective, or the process group: rank and
-world come in as numbers.
+Owns the cut and the layout. Must not know the order of samples (`order`), the objective, the config, or the process
+group: rank and world come in as numbers.
+
+Rows that share a sequence must not see each other. Each row's positions begin at 0 again, and no mask and no cache is
+given: from that transformers builds the mask of every layer, sliding windows among them (5.x,
+`masking_utils.find_packed_sequence_indices`), and tells flash attention the rows' bounds, there only where the batch is
+a single sequence (`modeling_flash_attention_utils._is_packed_sequence`). Padding counts as one more row.
 """
 
 from __future__ import annotations
@@ -14,81 +19,113 @@ import torch
 from torch import Tensor
 
 from launcher.data.order import Int64Array
-from launcher.data.tokens import TokenStore
+from launcher.data.samples import Samples
 
 IGNORED = -100
 """The label of a token that carries no loss; what `torch.nn.functional.cross_entropy` ignores by default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How samples become tensors."""
+
+    micro_batch_size: int
+    """Samples of a rank for one forward pass."""
+    pad_id: int
+    """Token that fills sequences up."""
+    flat: bool
+    """Packs are put end to end, as one sequence without padding: what variable-length kernels want. Otherwise each is
+    a sequence of its own; so is, always, a sample that is no pack."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MicroBatch:
-    """Rows for one forward pass, padded on the right to the longest of them."""
+    """Samples for one forward pass, padded on the right to the longest sequence."""
 
     input_ids: Tensor
-    """int64 [micro batch, length]."""
-    attention_mask: Tensor
-    """int64 [micro batch, length]: 1 for tokens of the row, 0 for padding."""
+    """int64 [sequences, length]."""
+    attention_mask: Tensor | None
+    """int64 [sequences, length]: 1 for tokens of the row, 0 for padding; None where `position_ids` tell rows apart."""
+    position_ids: Tensor | None
+    """int64 [sequences, length]: place of each token in its row; None where a sequence is one row."""
     labels: Tensor
-    """int64 [micro batch, length]: the token itself where it carries loss, else -100. Not shifted: position t is
-    predicted from positions before t, and the objective does that shift; column 0 is -100 throughout."""
-    rows: tuple[int, ...]
-    """Numbers of the rows that were put in, fillers left out."""
+    """int64 [sequences, length]: the token itself where it carries loss, else -100. Not shifted: position t is
+    predicted from positions before t, and the objective does that shift; -100 for the first token of every row."""
+    samples: tuple[int, ...]
+    """Numbers of the samples that were put in, fillers left out."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on `device`."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
         return MicroBatch(
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            attention_mask=self.attention_mask.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            rows=self.rows,
+            input_ids=moved(self.input_ids),
+            attention_mask=None if self.attention_mask is None else moved(self.attention_mask),
+            position_ids=None if self.position_ids is None else moved(self.position_ids),
+            labels=moved(self.labels),
+            samples=self.samples,
         )
 
 
 def micro_batches(
-    store: TokenStore, *, rows: Int64Array, rank: int, data_parallel_size: int, micro_batch_size: int, pad_id: int
+    samples: Samples, layout: Layout, *, chosen: Int64Array, rank: int, data_parallel_size: int
 ) -> list[MicroBatch]:
     """This rank's part of one optimiser step, one entry per gradient accumulation step.
 
-    `rows` [global batch] is laid out as [accumulation, data parallel, micro batch]; rank r takes [:, r, :]. The sets
-    of rows over all ranks are the global batch, whatever the number of ranks.
+    `chosen` [global batch] samples are laid out as [accumulation, data parallel, micro batch]; rank r takes [:, r, :].
+    The sets of samples over all ranks are the global batch, whatever the number of ranks.
     """
     assert 0 <= rank < data_parallel_size, (rank, data_parallel_size)
-    assert len(rows) % (data_parallel_size * micro_batch_size) == 0, (
-        f"a global batch of {len(rows)} does not divide into {data_parallel_size} ranks x {micro_batch_size} rows"
+    assert len(chosen) % (data_parallel_size * layout.micro_batch_size) == 0, (
+        f"a global batch of {len(chosen)} does not divide into {data_parallel_size} ranks x {layout.micro_batch_size}"
     )
-    mine = rows.reshape(-1, data_parallel_size, micro_batch_size)[:, rank, :]
-    return [_collate(store, part.tolist(), micro_batch_size, pad_id) for part in mine]
+    mine = chosen.reshape(-1, data_parallel_size, layout.micro_batch_size)[:, rank, :]
+    return [_collate(samples, part.tolist(), layout) for part in mine]
 
 
-def eval_batches(
-    store: TokenStore, *, rank: int, data_parallel_size: int, micro_batch_size: int, pad_id: int
-) -> Iterator[MicroBatch]:
-    """Every row once over all ranks, in order; the same number of equally tall batches on every rank.
+def eval_batches(samples: Samples, layout: Layout, *, rank: int, data_parallel_size: int) -> Iterator[MicroBatch]:
+    """Every sample once over all ranks, in order; the same number of equally tall batches on every rank.
 
-    The tail is filled with one-token rows without labels, so a batch may carry no loss at all: sum losses, then divide.
+    The tail is filled with sequences without labels, so a batch may carry no loss at all: sum losses, then divide.
     """
     assert 0 <= rank < data_parallel_size, (rank, data_parallel_size)
-    for start in range(0, len(store), data_parallel_size * micro_batch_size):
-        first = start + rank * micro_batch_size
-        yield _collate(store, range(first, min(first + micro_batch_size, len(store))), micro_batch_size, pad_id)
+    height = layout.micro_batch_size
+    for start in range(0, len(samples), data_parallel_size * height):
+        first = start + rank * height
+        yield _collate(samples, range(first, min(first + height, len(samples))), layout)
 
 
-def _collate(store: TokenStore, rows: Sequence[int], height: int, pad_id: int) -> MicroBatch:
-    """Pad `rows` to the longest of them; fill up to `height` rows with ones that carry no loss."""
-    pairs = [store.row(row) for row in rows]
-    shape = (height, max((len(ids) for ids, _ in pairs), default=1))
-    input_ids = np.full(shape, pad_id, dtype=np.int64)
-    attention_mask = np.zeros(shape, dtype=np.int64)
-    labels = np.full(shape, IGNORED, dtype=np.int64)
+def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroBatch:
+    """The samples `numbers` as tensors; sequences that are missing for a whole micro batch carry no loss."""
+    members = [samples.rows(number) for number in numbers]
+    flat = samples.packed and layout.flat
+    if flat:
+        members = [[row for rows in members for row in rows]]
+    sequences = [[samples.store.row(row) for row in rows] for rows in members]
+    height = 1 if flat else layout.micro_batch_size
+    width = max([1, *(sum(len(ids) for ids, _ in rows) for rows in sequences)])
+    input_ids = np.full((height, width), layout.pad_id, dtype=np.int64)
+    labels = np.full((height, width), IGNORED, dtype=np.int64)
+    attention_mask = np.zeros((height, width), dtype=np.int64)
+    position_ids = np.tile(np.arange(width, dtype=np.int64), (height, 1))
     # A filler attends to its own one token: a row that attends to nothing is a softmax over nothing, NaN.
-    attention_mask[len(pairs) :, 0] = 1
-    for place, (ids, trained) in enumerate(pairs):
-        input_ids[place, : len(ids)] = ids
-        attention_mask[place, : len(ids)] = 1
-        labels[place, : len(ids)][trained] = ids[trained]
+    attention_mask[len(sequences) :, 0] = 1
+    for place, rows in enumerate(sequences):
+        end = 0
+        for ids, trained in rows:
+            start, end = end, end + len(ids)
+            input_ids[place, start:end] = ids
+            labels[place, start:end][trained] = ids[trained]
+            labels[place, start] = IGNORED
+            position_ids[place, start:end] -= start
+        attention_mask[place, :end] = 1
+        position_ids[place, end:] -= end
     return MicroBatch(
         input_ids=torch.from_numpy(input_ids),
-        attention_mask=torch.from_numpy(attention_mask),
+        attention_mask=None if samples.packed else torch.from_numpy(attention_mask),
+        position_ids=torch.from_numpy(position_ids) if samples.packed else None,
         labels=torch.from_numpy(labels),
-        rows=tuple(rows),
+        samples=tuple(numbers),
     )

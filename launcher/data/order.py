@@ -1,7 +1,7 @@
-"""Which rows an optimiser step sees: an exact shuffle in constant memory, a function of (seed, step) alone.
+"""Which samples an optimiser step sees: an exact shuffle in constant memory, a function of (seed, step) alone.
 
-Owns the order of samples. Must not know of ranks, files or torch: a run that resumes, on any number of GPUs, asks for
-the same step and gets the same rows.
+Owns the order of samples. Must not know of ranks, files or torch, nor what a sample is: a run that resumes, on any
+number of GPUs, asks for the same step and gets the same samples.
 
 The shuffle is a balanced Feistel network over the smallest even-width binary domain that holds `n`, with cycle
 walking to stay inside it (Black & Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). The round function is
@@ -11,10 +11,13 @@ the splitmix64 finaliser (Steele, Lea & Flood, "Fast Splittable Pseudorandom Num
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from launcher.data.mixture import Mixture
 
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
@@ -63,12 +66,12 @@ def permute(indices: Int64Array, n: int, key: int) -> Int64Array:
     return values.astype(np.int64)
 
 
-def checksum(rows: Iterable[int]) -> int:
-    """A number that names a set of rows, whatever their order: the checksums of its parts add up to its own.
+def checksum(samples: Iterable[int]) -> int:
+    """A number that names a set of samples, whatever their order: the checksums of its parts add up to its own.
 
-    The sum of 32 mixed bits per row, so that a million rows still fit a double exactly.
+    The sum of 32 mixed bits per sample, so that a million of them still fit a double exactly.
     """
-    return sum(_mix(row) >> 32 for row in rows)
+    return sum(_mix(sample) >> 32 for sample in samples)
 
 
 def epoch_key(seed: int, epoch: int) -> int:
@@ -76,18 +79,58 @@ def epoch_key(seed: int, epoch: int) -> int:
     return _mix(_mix(seed & _MASK64) + epoch)
 
 
-def rows_of_step(*, seed: int, step: int, global_batch_size: int, rows: int) -> Int64Array:
-    """The rows of optimiser step `step` (from 0), in order: int64 [global_batch_size].
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """The one stream of samples that a run sees, from its first step to its last."""
 
-    Sample g = step * global_batch_size + i of the run's one stream is row `permutation_{seed, epoch}(g % rows)` of
-    epoch g // rows. No row comes twice in an epoch; a batch may straddle two epochs.
-    """
-    assert step >= 0, step
-    assert min(global_batch_size, rows) > 0, (global_batch_size, rows)
-    stream = step * global_batch_size + np.arange(global_batch_size, dtype=np.int64)
-    epochs, places = np.divmod(stream, rows)
-    result = np.empty(global_batch_size, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        inside = epochs == epoch
-        result[inside] = permute(places[inside], rows, epoch_key(seed, int(epoch)))
+    seed: int
+    """Of the run."""
+    sizes: tuple[int, ...]
+    """Samples of each source; numbers of samples go through the sources one after another."""
+    mixture: Mixture | None = None
+    """How sources take turns; None shuffles all of their samples together."""
+
+    def __post_init__(self) -> None:
+        if self.mixture is not None:
+            assert len(self.mixture.parts) == len(self.sizes), (self.mixture, self.sizes)
+            assert min(self.sizes) > 0, self.sizes
+
+    @property
+    def epoch_size(self) -> int:
+        """Samples of one pass: with counts their sum, else as many as the sources have together.
+
+        By weights a source may come more than once in that pass, and another not to its end.
+        """
+        counted = None if self.mixture is None else self.mixture.epoch_size
+        return sum(self.sizes) if counted is None else counted
+
+    def samples_of_step(self, step: int, global_batch_size: int) -> Int64Array:
+        """The samples of optimiser step `step` (from 0), in order: int64 [global_batch_size].
+
+        Without a mixture, sample g = step * global_batch_size + i of the stream is `permutation_{seed, epoch}(g % n)`
+        of epoch g // n: none comes twice in an epoch, and a batch may straddle two. With one, each source has such a
+        stream of its own, and the mixture says whose next sample comes.
+        """
+        assert step >= 0, step
+        assert min(global_batch_size, sum(self.sizes)) > 0, (global_batch_size, self.sizes)
+        stream = step * global_batch_size + np.arange(global_batch_size, dtype=np.int64)
+        if self.mixture is None:
+            return _shuffled(stream, sum(self.sizes), self.seed)
+        sources, turns = self.mixture.turns(stream)
+        result = np.empty_like(stream)
+        for source in np.unique(sources).tolist():
+            mine = sources == source
+            # A seed of its own: two sources of one size would come in one order.
+            seed = (self.seed + (source + 1) * _GOLDEN) & _MASK64
+            result[mine] = sum(self.sizes[:source]) + _shuffled(turns[mine], self.sizes[source], seed)
+        return result
+
+
+def _shuffled(places: Int64Array, n: int, seed: int) -> Int64Array:
+    """Elements `places` of an endless stream of range(n), each epoch in an order of its own."""
+    epochs, inside = np.divmod(places, n)
+    result = np.empty_like(places)
+    for epoch in np.unique(epochs).tolist():
+        here = epochs == epoch
+        result[here] = permute(inside[here], n, epoch_key(seed, epoch))
     return result

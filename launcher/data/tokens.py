@@ -149,6 +149,14 @@ class TokenStore:
             raise IndexError(f"pack {index} of {self.packs}")
         return np.asarray(self._pack_rows[self._pack_offsets[index] : self._pack_offsets[index + 1]])
 
+    def rows_of_packs(self, indices: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """The rows of each of `indices`, pack after pack, and how many each has; both int64."""
+        starts = np.asarray(self._pack_offsets[indices])
+        counts = np.asarray(self._pack_offsets[indices + 1]) - starts
+        # Places in pack_rows.bin: each pack's start, repeated, plus 0, 1, 2, … within the pack.
+        places = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        return np.asarray(self._pack_rows[places]), counts
+
     def verify(self) -> None:
         """Read everything and compare hashes; UserError naming each file whose content is not what was prepared."""
         wrong = [name for name, mark in self.meta.files.items() if file_sha256(self.folder / name) != mark.sha256]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from launcher.data.batches import IGNORED, eval_batches
-from launcher.data.tokens import TokenStore
+from launcher.data.batches import IGNORED, Layout, eval_batches
+from launcher.data.samples import Samples
 from launcher.objectives.protocol import Objective
 
 VOTE_EVERY = 8
@@ -20,10 +20,9 @@ VOTE_EVERY = 8
 def held_out_loss_all(
     engine: Any,
     objective: Objective,
-    store: TokenStore,
+    samples: Samples,
+    layout: Layout,
     *,
-    micro_batch_size: int,
-    pad_id: int,
     device: torch.device,
     before_batch: Callable[[], None],
     stopped: Callable[[], bool],
@@ -33,13 +32,7 @@ def held_out_loss_all(
     `stopped` is asked now and then, on all ranks at once (it is collective); None if it says so.
     """
     totals = torch.zeros(2, dtype=torch.float64, device=device)
-    batches = eval_batches(
-        store,
-        rank=dist.get_rank(),
-        data_parallel_size=dist.get_world_size(),
-        micro_batch_size=micro_batch_size,
-        pad_id=pad_id,
-    )
+    batches = eval_batches(samples, layout, rank=dist.get_rank(), data_parallel_size=dist.get_world_size())
     engine.eval()
     try:
         with torch.no_grad():

@@ -15,7 +15,10 @@ class Sft:
 
     def loss_sum(self, model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
         """Sum of -log p(token | tokens before it), natural logarithm, over trained tokens."""
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).logits
+        # Not every model takes positions; those that cannot train packed still train.
+        positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, **positions}
+        logits = model(**inputs, use_cache=False).logits
         targets = batch.labels[:, 1:]
         trained = targets != IGNORED
         # Only trained positions go to fp32: with a vocabulary of 128k, the logits are the largest tensor of the step.

@@ -72,7 +72,7 @@ class MetricsWriter:
         """Record optimiser step `step` (from 1).
 
         `trained` tokens carried loss, and `processed` went through the model; both over all ranks. `samples` is the
-        checksum of the rows that were fed.
+        checksum of the samples that were fed.
         """
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now

@@ -17,7 +17,9 @@ from launcher.checkpoint.manifest import Manifest
 from launcher.checkpoint.resume import load_all
 from launcher.checkpoint.save import Saver
 from launcher.config.schema import Dtype
+from launcher.data.order import Order
 from launcher.data.prefetch import prefetch
+from launcher.data.samples import Samples
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.held_out import held_out_loss_all
 from launcher.faultpoints import Point, reach
@@ -30,8 +32,9 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.train.agree import stopped_all
+from launcher.train.apart import refuse_leak_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
-from launcher.train.feed import step_data
+from launcher.train.feed import layout_of, order_of, step_data
 from launcher.train.guard import LossGuard
 from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
@@ -49,8 +52,6 @@ from launcher.train.skips import Skip
 PREFETCH_STEPS = 2
 LAST_WRITE_S = 60.0
 """How long a rank that leaves early waits for the checkpoint that it is writing."""
-PAD_ID = 0
-"""Fills rows up. No row attends to it and no loss counts it, so any id of the vocabulary does."""
 
 
 def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Watchdog, device: torch.device) -> Result:
@@ -62,15 +63,19 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     join_all(plan, run, ranks, device)
     reach(Point.joined, rank=ranks.rank)
     store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
+    samples = Samples(store, packed=plan.config.data.packing)
+    order = order_of(plan.train_data, samples, plan.config.train.seed)
     chosen = choose_checkpoint_all(plan, run, ranks, data=store.folder.name)
     engine = build_engine(plan, device, chosen)
     saver = build_saver(plan, run, engine, ranks, data=store.folder.name)
     manifest = load_all(engine, chosen)
     reach(Point.loaded, rank=ranks.rank)
+    if samples.packed:
+        refuse_leak_all(engine, load_objective(plan.config.objective.name), device)
     skips = skips_all(run)
     try:
         while True:
-            parts = _Parts(plan, run, ranks, stop, watchdog, device, engine, saver, store)
+            parts = _Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order)
             result = _train_from(parts, manifest, skips)
             if isinstance(result, Result):
                 return result
@@ -80,7 +85,7 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
                 refuse_rollback(plan, result, skips, chosen)
                 manifest = load_all(engine, chosen)
                 assert manifest is not None, "refused above"
-            skips = skip_all(plan, run, result, skips, to=manifest.step, attempt=ranks.attempt, rows=len(store))
+            skips = skip_all(plan, run, result, skips, to=manifest.step, attempt=ranks.attempt, order=order)
     finally:
         saver.close(LAST_WRITE_S)
 
@@ -102,14 +107,15 @@ class _Parts:
     device: torch.device
     engine: Any
     saver: Saver
-    store: TokenStore
+    samples: Samples
+    order: Order
 
 
 def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip]) -> Result | Setback:
     """From a checkpoint, or the beginning, to an end or a setback."""
     plan, run, ranks = parts.plan, parts.run, parts.ranks
     config = plan.config
-    total_steps = step_count(plan, len(parts.store))
+    total_steps = step_count(plan, parts.order.epoch_size)
     start = manifest.step if manifest is not None else 0
     stop_at = min(config.train.stop_at or total_steps, total_steps)
     if ranks.rank == 0:
@@ -118,8 +124,9 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
     metrics = _metrics(parts, tokens=manifest.tokens if manifest is not None else 0)
     due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
     seed = config.train.seed
+    layout = layout_of(config, plan.batch)
     feed = step_data(
-        parts.store, plan.batch, seed=seed, rank=ranks.rank, pad_id=PAD_ID, start=start, stop=stop_at, skips=skips
+        parts.samples, parts.order, layout, plan.batch, rank=ranks.rank, start=start, stop=stop_at, skips=skips
     )
     with prefetch(feed, PREFETCH_STEPS) as data:
         return run_loop(
@@ -154,7 +161,7 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
 
 def _metrics(parts: _Parts, tokens: int) -> MetricsWriter:
     shape = shape_of(parts.engine.module.config.to_dict())
-    meta = parts.store.meta
+    meta = parts.samples.store.meta
     return MetricsWriter(
         parts.run.metrics if parts.ranks.rank == 0 else None,
         attempt=parts.ranks.attempt,
@@ -171,6 +178,8 @@ def _evaluator(parts: _Parts, metrics: MetricsWriter) -> Callable[[int], int | N
         return lambda step: None
     objective = load_objective(plan.config.objective.name)
     store = TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"]))
+    samples = Samples(store, packed=plan.config.data.packing)
+    layout = layout_of(plan.config, plan.batch)
 
     def evaluate(step: int) -> int | None:
         heard: list[int] = []
@@ -187,9 +196,8 @@ def _evaluator(parts: _Parts, metrics: MetricsWriter) -> Callable[[int], int | N
         measured = held_out_loss_all(
             parts.engine,
             objective,
-            store,
-            micro_batch_size=plan.batch.micro_batch_size,
-            pad_id=PAD_ID,
+            samples,
+            layout,
             device=parts.device,
             before_batch=before_batch,
             stopped=stopped,
@@ -207,10 +215,10 @@ def _warn(parts: _Parts, step: int, reason: str) -> None:
         record(parts.run, Event.number_warning, parts.ranks.attempt, step=step, reason=reason)
 
 
-def step_count(plan: RunPlan, rows: int) -> int:
-    """Optimiser steps of the run; from epochs, the last step may reach into the next epoch."""
+def step_count(plan: RunPlan, epoch_size: int) -> int:
+    """Optimiser steps of the run; from epochs of so many samples, the last step may reach into the next epoch."""
     train = plan.config.train
     if train.max_steps is not None:
         return train.max_steps
     assert train.epochs is not None
-    return max(1, math.ceil(train.epochs * rows / plan.batch.global_batch_size))
+    return max(1, math.ceil(train.epochs * epoch_size / plan.batch.global_batch_size))

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from launcher.checkpoint.resume import Chosen
 from launcher.config.survival import Guard, GuardConfig
-from launcher.data.order import rows_of_step
+from launcher.data.order import Order
 from launcher.errors import NumberError, Problem, StorageError
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
@@ -85,7 +85,7 @@ def refuse_rollback(plan: RunPlan, setback: Setback, skips: Sequence[Skip], chos
 
 
 def skip_all(
-    plan: RunPlan, run: RunDir, setback: Setback, skips: Sequence[Skip], *, to: int, attempt: int, rows: int
+    plan: RunPlan, run: RunDir, setback: Setback, skips: Sequence[Skip], *, to: int, attempt: int, order: Order
 ) -> list[Skip]:
     """Note that the data since step `to` is skipped; collective. Returns the list with the new window."""
     window = range(data_step(to, skips), data_step(to, skips) + setback.step - to)
@@ -93,18 +93,14 @@ def skip_all(
 
     def write() -> None:
         file = run.attempt(attempt).skipped_rows(to)
-        publish_json(file, {"reason": setback.reason, "steps": {step: _rows(plan, step, rows) for step in window}})
+        size = plan.batch.global_batch_size
+        steps = {step: order.samples_of_step(step, size).tolist() for step in window}
+        publish_json(file, {"reason": setback.reason, "steps": steps})
         write_skips(run, added)
         _tell(run, attempt, setback, file, to, window)
 
     from_rank0(write)
     return added
-
-
-def _rows(plan: RunPlan, step: int, rows: int) -> list[int]:
-    size, seed = plan.batch.global_batch_size, plan.config.train.seed
-    found: list[int] = rows_of_step(seed=seed, step=step, global_batch_size=size, rows=rows).tolist()
-    return found
 
 
 def _tell(run: RunDir, attempt: int, setback: Setback, file: Path, to: int, window: range) -> None:

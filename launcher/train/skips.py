@@ -1,6 +1,6 @@
 """Which data a step sees once a window of it was skipped: skipped.json, and the mapping that follows from it.
 
-A pure function of the list, so that every later attempt, from whichever checkpoint, feeds the same rows.
+A pure function of the list, so that every later attempt, from whichever checkpoint, feeds the same samples.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.data.order import checksum, rows_of_step
+from launcher.data.order import Order, checksum
 from launcher.publish import append_record
 from launcher.rundir import RunDir
 from launcher.runs.events import Event, record
@@ -20,7 +20,7 @@ Records = list[dict[str, Any]]
 
 
 def step_record(step: int, attempt: int = 1) -> dict[str, Any]:
-    rows = rows_of_step(seed=SEED, step=step - 1, global_batch_size=BATCH, rows=ROWS).tolist()
+    rows = Order(seed=SEED, sizes=(ROWS,)).samples_of_step(step - 1, BATCH).tolist()
     numbers = {"loss": 1 / step, "grad_norm": 0.1 * step, "lr": 1e-3, "tokens": 10 * step}
     return {"step": step, **numbers, "samples": checksum(rows), "attempt": attempt}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.checkpoint.manifest import MANIFEST, committed_steps, fault, read_manifest, step_folder
-from launcher.data.order import checksum, rows_of_step
+from launcher.data.order import Order, checksum
 from launcher.data.tokens import TokenStore
 from launcher.publish import read_records
 from launcher.rundir import RunDir
@@ -104,8 +104,9 @@ def samples(records: Sequence[Mapping[str, Any]], *, seed: int, batch: int, rows
         final[record["step"]] = record
     if sorted(final) != list(range(1, total + 1)):
         yield Problem(text=f"the timeline is not 1 to {total}: {_ranges(sorted(final))}")
+    order = Order(seed=seed, sizes=(rows,))
     for step, record in sorted(final.items()):
-        due = checksum(rows_of_step(seed=seed, step=step - 1, global_batch_size=batch, rows=rows).tolist())
+        due = checksum(order.samples_of_step(step - 1, batch).tolist())
         if record["samples"] != due:
             text = f"step {step} fed other samples than its own: {record['samples']} instead of {due}"
             yield Problem(text=text, attempt=record["attempt"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from launcher.data.order import rows_of_step
+from launcher.data.order import Order
 from launcher.data.tokens import TokenStore
 from launcher.models.loading import initialise
 from tests.workbench import Bench, losses
@@ -35,7 +35,7 @@ def plain_losses(bench: Bench, store: TokenStore) -> list[float]:
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss_sum, tokens = torch.zeros(()), 0
-        for row in rows_of_step(seed=SEED, step=step, global_batch_size=GLOBAL_BATCH, rows=len(store)):
+        for row in Order(seed=SEED, sizes=(len(store),)).samples_of_step(step, GLOBAL_BATCH):
             ids, trained = (torch.from_numpy(part.astype("int64")) for part in store.row(int(row)))
             log_p = torch.log_softmax(model(input_ids=ids[None]).logits[0, :-1], dim=-1)
             mask = trained[1:].bool()

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.train
 SETTINGS = {
     "zero0": ["zero=zero0"],
     "zero1-bf16": ["zero=zero1", "precision=bf16"],
+    "zero2-packed": ["zero=zero2", "data.packing=true"],
     "zero3": ["zero=zero3"],
     "zero3-offload-bf16": ["zero=zero3_offload", "precision=bf16", "model.activation_checkpointing=true"],
 }

@@ -1,0 +1,43 @@
+"""Whether the model keeps packed rows apart, tried before the first step.
+
+Most models do so from the rows' positions (`data.batches`). Some take no notice of positions, or carry a state from
+token to token; they would train on what their users took for separate rows, and no loss curve would show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from launcher.data.batches import IGNORED, MicroBatch
+from launcher.errors import Problem, UserError
+from launcher.objectives.protocol import Objective
+
+SHARE = 0.1
+"""Of a token's effect on its own row, as much on another's is noise: experts group tokens by what they are beside."""
+
+
+def refuse_leak_all(model: torch.nn.Module, objective: Objective, device: torch.device) -> None:
+    """UserError where a row's loss changes with the row before it in its sequence; collective where weights are."""
+    model.eval()
+    try:
+        with torch.no_grad():
+            plain, beside, inside = (
+                objective.loss_sum(model, _pack(before, own).to(device)).item()
+                for before, own in (([1, 2, 3], [4, 5, 6]), ([7, 8, 9], [4, 5, 6]), ([1, 2, 3], [7, 5, 6]))
+            )
+    finally:
+        model.train()
+    if abs(beside - plain) > SHARE * abs(inside - plain):
+        message = "true, but this model lets rows in one sequence see each other"
+        raise UserError(Problem(where="data.packing", message=message, remedy="write data.packing=false"))
+
+
+def _pack(*rows: Sequence[int]) -> MicroBatch:
+    """Rows in one sequence; only the very last token carries loss, so that the others tell by attention alone."""
+    ids = torch.tensor([[token for row in rows for token in row]])
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, -1] = ids[:, -1]
+    positions = torch.tensor([[place for row in rows for place in range(len(row))]])
+    return MicroBatch(input_ids=ids, attention_mask=None, position_ids=positions, labels=labels, samples=())
