@@ -69,7 +69,7 @@ def step_data(
 ) -> Iterator[StepData]:
     """Data of the steps from `start` up to `stop`; starts at any step as fast as at the first."""
     for step in range(start, stop):
-        reach(Point.data, rank=rank, step=step)
+        reach(Point.data, rank=rank, step=step + 1)
         chosen = order.samples_of_step(data_step(step, skips), batch.global_batch_size)
         batches = micro_batches(samples, layout, chosen=chosen, rank=rank, data_parallel_size=batch.data_parallel_size)
         yield StepData(
