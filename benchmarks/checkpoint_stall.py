@@ -136,7 +136,7 @@ def measure(plan: RunPlan, rounds: int) -> None:
     from launcher.checkpoint.save import Position
     from launcher.train.engine import build_engine, build_saver
 
-    engine = build_engine(plan, device)
+    engine = build_engine(plan, device, None)
     run = RunDir(Path(plan.run_dir))
     saver = build_saver(plan, run, engine, ranks, data="benchmark")
     step = stepper(plan, engine, ranks, device)

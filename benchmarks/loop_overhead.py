@@ -24,6 +24,7 @@ from launcher.node.ranks import export_for_torch, local_variables, read_ranks
 from launcher.node.rendezvous import master_port
 from launcher.node.stop import StopFlag
 from launcher.node.warm_up import own_extensions
+from launcher.node.watchdog import Watchdog
 from launcher.plan.build import Request, plan_request
 from launcher.runplan import RunPlan
 
@@ -76,11 +77,12 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     from launcher.objectives.registry import load
     from launcher.train.engine import build_engine
     from launcher.train.feed import StepData, layout_of, order_of, step_data
+    from launcher.train.guard import LossGuard
     from launcher.train.loop import Training, run_loop
     from launcher.train.metrics import MetricsWriter
 
     deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
-    engine, objective = build_engine(plan, device), load("sft")
+    engine, objective = build_engine(plan, device, None), load("sft")
     samples = Samples(TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"])), packed=plan.config.data.packing)
     order, layout = order_of(plan.train_data, samples, 1), layout_of(plan.config, plan.batch)
     metrics = MetricsWriter(
@@ -98,15 +100,20 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
         device=device,
         learning_rate=lambda step: 1e-4,
         evaluate=lambda step: None,
+        warn=lambda step, reason: None,
         saver=_NoSaver(),  # type: ignore[arg-type]
         metrics=metrics,
+        guard=LossGuard(plan.config.guard, []),
         stop=StopFlag(),
+        watchdog=Watchdog(plan.config.watchdog, Path(plan.data_cache).parent / f"{ranks.rank}.stacks"),
         seed=1,
         start=1,
         total_steps=10**9,
         stop_at=0,
         eval_every=None,
         save_every=None,
+        evaluates=False,
+        owes_evaluation=False,
     )
 
     def feed(first: int) -> Iterator[StepData]:
