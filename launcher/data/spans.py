@@ -166,10 +166,11 @@ class SpanFinder:
 
     def _require_shown(self, row: Conversation, text: str) -> None:
         """Refuse a rendering that lacks part of the row: the model would learn to answer what it cannot see."""
-        silent = replace(row, messages=tuple(replace(message, tool_calls=()) for message in row.messages))
         called = [call["name"] for message in row.messages for call in message.tool_calls]
-        if called and (not all(name in text for name in called) or self._attempt(silent) == text):
-            self._refuse_part('"tool_calls"')
+        if called:
+            silent = replace(row, messages=tuple(replace(message, tool_calls=()) for message in row.messages))
+            if not all(name in text for name in called) or self._attempt(silent) == text:
+                self._refuse_part('"tool_calls"')
         if row.tools and self._attempt(replace(row, tools=())) == text:
             self._refuse_part('"tools"')
         if row.documents and self._attempt(replace(row, documents=())) == text:
