@@ -137,7 +137,7 @@ class Encoder:
         ids = np.fromiter(encoding.ids, np.uint32, count=len(encoding))
         trained = np.full(len(ids), text.spans is None)
         for start, end in text.spans or ():
-            first, last = _tokens_of(encoding, start, end)
+            first, last = tokens_of(encoding, start, end)
             trained[first:last] = True
         if not text.whole:
             ids, trained = self._closed(ids, trained)
@@ -179,7 +179,7 @@ def load_encoder(tokenizer: str, chat_template: str | None, train_on: TrainOn = 
     return Encoder(load_tokenizer(tokenizer, chat_template), chat_template, train_on)
 
 
-def _tokens_of(encoding: Encoding, start: int, end: int) -> Span:
+def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
     """The tokens that cover a character of [start, end): the first of them, and the one after the last.
 
     Byte-level tokenizers leave leading spaces out of a token's offsets, so a token is taken to begin where the one

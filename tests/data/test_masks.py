@@ -315,6 +315,11 @@ def test_all_tokens_but_the_first_are_trained_where_that_is_asked_for(
         ("mistral_v0_3", Conversation(messages=(ASK, ASK_2, SAY)), "must alternate"),
         ("llama3_1", Conversation(messages=(ASK, TWO_CALLS, RESULT, SAY)), "one call at a time"),
         ("phi4", Conversation(messages=(ASK, CALL, RESULT, SAY)), 'leaves out the row\'s "tool_calls"'),
+        (
+            "chatml",
+            Conversation(messages=(ASK, said("assistant", "I look.", tool_calls=CALL.tool_calls), RESULT, SAY)),
+            'leaves out the row\'s "tool_calls"',
+        ),
         ("phi3", Conversation(messages=(ASK, SAY), tools=(TOOL,)), 'leaves out the row\'s "tools"'),
         ("shipped_chatml", Conversation(messages=CHAT, documents=({"title": "t", "text": "x"},)), '"documents"'),
         ("shipped_llama3", Conversation(messages=(ASK, CALL, RESULT, SAY)), '"tool_calls"'),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from launcher.data.encode import Encoder
+from launcher.data.encode import Encoder, tokens_of
 from launcher.data.formats import Conversation, Message, PlainText
 from launcher.data.template import Span
 
@@ -126,6 +126,28 @@ def test_turns_are_what_walking_over_the_tokens_finds(tokenizer: PreTrainedToken
     encoded = Encoder(tokenizer).encode(row)
     assert encoded.ids.tolist() == tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
     assert encoded.trained.tolist() == expected(tokenizer, text, spans)
+
+
+class FakeEncoding(list[Span]):
+    """Tokens at any places that never go back, with gaps, overlaps and tokens of no width."""
+
+    def token_to_chars(self, place: int) -> Span:
+        return self[place]
+
+
+@settings(max_examples=300)
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=12),
+    cut=st.tuples(st.integers(0, 24), st.integers(1, 6)),
+)
+def test_tokens_without_width_and_gaps_are_taken_as_by_walking(steps: list[Span], cut: Span) -> None:
+    places, start, end = [], 0, 0
+    for ahead, longer in steps:
+        start, end = start + ahead, max(end, start + ahead) + longer
+        places.append((start, end))
+    first, last = tokens_of(FakeEncoding(places), cut[0], sum(cut))  # type: ignore[arg-type]
+    found = [first <= place < last for place in range(len(places))]
+    assert found == covers(places, [(cut[0], sum(cut))])
 
 
 @given(texts=st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=6))
