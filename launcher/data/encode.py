@@ -8,7 +8,7 @@ A row is tokenised once as a whole, as inference would, and a token is trained w
 from __future__ import annotations
 
 import functools
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -183,8 +183,7 @@ def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
     """The tokens that cover a character of [start, end): the first of them, and the one after the last.
 
     Byte-level tokenizers leave leading spaces out of a token's offsets, so a token is taken to begin where the one
-    before it ended. Neither beginnings nor ends ever go back, which is why a handful of tokens tells, however long
-    the text is.
+    before it ended. Neither beginnings nor ends ever go back, which is why a handful of tokens tells.
     """
 
     def chars(place: int) -> Span:
@@ -192,9 +191,20 @@ def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
         assert found is not None, "no token but those of the text was asked for"
         return found
 
+    def stop(place: int) -> int:
+        return chars(place)[1]
+
     def begin(place: int) -> int:
-        return min(chars(place)[0], chars(place - 1)[1]) if place else 0
+        return min(chars(place)[0], stop(place - 1)) if place else 0
 
     places = range(len(encoding))
-    first = bisect_left(places, True, key=lambda place: chars(place)[1] > start or begin(place) >= start)
-    return first, bisect_left(places, True, lo=first, key=lambda place: begin(place) >= end)
+    first, last = encoding.char_to_token(start), encoding.char_to_token(end - 1) if end > start else None
+    # No token has a space that was left out.
+    first = bisect_right(places, start, key=stop) if first is None else first
+    last = bisect_left(places, end, lo=first, key=stop) if last is None else last
+    # Tokens of no width, and those that share a character.
+    while first > 0 and begin(first - 1) >= start:
+        first -= 1
+    while last < len(encoding) and begin(last) < end:
+        last += 1
+    return first, last

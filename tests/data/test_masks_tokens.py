@@ -134,6 +134,9 @@ class FakeEncoding(list[Span]):
     def token_to_chars(self, place: int) -> Span:
         return self[place]
 
+    def char_to_token(self, char: int) -> int | None:
+        return next((place for place, (start, end) in enumerate(self) if start <= char < end), None)
+
 
 @settings(max_examples=300)
 @given(
