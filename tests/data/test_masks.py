@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerFast
 
 from launcher.config.search import shipped
+from launcher.config.store import register
 from launcher.data.encode import Encoder
 from launcher.data.formats import Conversation, Message
 from launcher.data.reject import RowError
@@ -351,3 +353,11 @@ def test_marks_and_probing_agree(
     assert count == 2
     row = Conversation(messages=messages)
     assert mask(marked, row, policy) == mask(bare, row, policy)
+
+
+@pytest.mark.parametrize("name", ["chatml.jinja", "llama3.jinja", "plain.jinja"])
+def test_shipped_templates_are_named_in_a_config_wherever_they_are(name: str) -> None:
+    register()
+    config = OmegaConf.create({"chat_template": f"${{shipped:chat_templates/{name}}}"})
+    assert Path(config.chat_template).read_text(encoding="utf-8") == (SHIPPED / name).read_text(encoding="utf-8")
+    assert {path.name for path in SHIPPED.iterdir()} == {"chatml.jinja", "llama3.jinja", "plain.jinja"}
