@@ -15,11 +15,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from launcher.data.encode import Encoded, Encoder, load_encoder
 from launcher.data.formats import to_conversation
 from launcher.data.jsonl import Fault, parse_line, read_lines
 from launcher.data.reject import RowError
-from launcher.data.source import DataSpec, Overlong, Source
-from launcher.data.template import Encoded, Encoder, load_encoder
+from launcher.data.source import DataSpec, Overlong, Source, TrainOn
 from launcher.errors import Problem, UserError
 
 MOST_FAULTS = 10
@@ -83,14 +83,14 @@ def tokenise_in_worker(spec: DataSpec, chunk: Chunk, folder: Path) -> Part:
     """`tokenise` in a pool process, which keeps its tokenizer from chunk to chunk."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     try:
-        return tokenise(spec, chunk, folder, _worker_encoder(spec.tokenizer, spec.chat_template))
+        return tokenise(spec, chunk, folder, _worker_encoder(spec.tokenizer, spec.chat_template, spec.train_on))
     except UserError as error:
         return Part(problems=error.problems)
 
 
 @functools.lru_cache(maxsize=1)
-def _worker_encoder(tokenizer: str, chat_template: str | None) -> Encoder:
-    return load_encoder(tokenizer, chat_template)
+def _worker_encoder(tokenizer: str, chat_template: str | None, train_on: TrainOn) -> Encoder:
+    return load_encoder(tokenizer, chat_template, train_on)
 
 
 def tokenise(spec: DataSpec, chunk: Chunk, folder: Path, encoder: Encoder) -> Part:
@@ -100,9 +100,9 @@ def tokenise(spec: DataSpec, chunk: Chunk, folder: Path, encoder: Encoder) -> Pa
     with contextlib.ExitStack() as stack:
         tokens, trained, lengths, counts = [stack.enter_context(create_private(path)) for path in paths]
         for row in _encoded_rows(spec, chunk, encoder, part):
-            count = sum(row.trained)
-            tokens.write(np.asarray(row.ids, dtype=np.uint32).tobytes())
-            trained.write(bytes(row.trained))
+            count = int(row.trained.sum())
+            tokens.write(row.ids.tobytes())
+            trained.write(row.trained.tobytes())
             lengths.write(np.int32(len(row.ids)).tobytes())
             counts.write(np.int32(count).tobytes())
             part.rows += 1
@@ -139,7 +139,7 @@ def _fit(encoded: Encoded, spec: DataSpec, part: Part) -> Encoded | None:
         part.dropped_overlong += 1
         return None
     cut = Encoded(ids=encoded.ids[: spec.seq_len], trained=encoded.trained[: spec.seq_len])
-    if not any(cut.trained):
+    if not cut.trained.any():
         part.dropped_untrained += 1
         return None
     part.truncated += 1

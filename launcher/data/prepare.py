@@ -21,11 +21,11 @@ from pathlib import Path
 from launcher.data.assemble import Assembly
 from launcher.data.check import check_file
 from launcher.data.chunks import MOST_FAULTS, Chunk, Part, tokenise, tokenise_in_worker
+from launcher.data.encode import load_encoder
 from launcher.data.jsonl import end_of_rows, line_problem
 from launcher.data.key import DATA_VERSION, cache_key
 from launcher.data.progress import Progress, Report, silent
 from launcher.data.source import DataSpec, Source
-from launcher.data.template import load_encoder
 from launcher.data.tokens import META_FILE, FileMark, Meta, SourceMeta
 from launcher.errors import LauncherError, Problem, UserError
 from launcher.plain import plain
@@ -120,7 +120,7 @@ def _parts(spec: DataSpec, chunks: list[Chunk], folder: Path, workers: int) -> G
 
 
 def _parts_here(spec: DataSpec, chunks: list[Chunk], folder: Path) -> Generator[Part, None, None]:
-    encoder = load_encoder(spec.tokenizer, spec.chat_template)
+    encoder = load_encoder(spec.tokenizer, spec.chat_template, spec.train_on)
     for chunk in chunks:
         yield tokenise(spec, chunk, folder, encoder)
 

@@ -1,196 +1,149 @@
-"""From a conversation to tokens, and which of them carry loss.
+"""One chat template, compiled once: what it makes of a conversation.
 
-Owns rendering and the loss mask. Must not know files, lines or lengths; works without torch.
-
-Most chat templates do not mark what the assistant said, so the mask is found by rendering: a turn's text is what its
-rendering adds to the prompt before it. The whole conversation is then tokenised once, as inference would, and a token
-is trained when it covers any character of an assistant turn.
+Owns the shape in which templates expect messages, calls and their results, and the words for a template that does not
+parse or refuses. Must not know tokens or which of them carry loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
 
 import jinja2
 
-from launcher.data.formats import Conversation, Message, PlainText
+from launcher.data.formats import Conversation, Message
 from launcher.data.reject import RowError
-from launcher.data.tokenizer import load_tokenizer
 from launcher.errors import Problem, UserError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 Span = tuple[int, int]
 
-# Llama-3.x templates print today's date unless they are given one; the same row must give the same tokens tomorrow.
-# This is the date that Meta's own template falls back to.
-_DATE = "26 Jul 2024"
-# Stands for what is said when only the frame that a template puts around it is wanted.
-_PROBE = "launcher-probe-5e9c1f"
+# Llama-3.x and gpt-oss print today's date; the same row must give the same tokens tomorrow. This is the date that
+# Meta's own template falls back to.
+_DAY = date(2024, 7, 26)
+_PROBE_CALL = "launcher_probe_5e9c1f"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Encoded:
-    """One row as tokens."""
+class ChatTemplate:
+    """Renders conversations; every error names the template as `name`."""
 
-    ids: list[int]
-    """Token ids."""
-    trained: list[bool]
-    """Per token: whether it carries loss. Never the one at position 0, since nothing predicts it."""
+    def __init__(self, text: str, special_tokens: Mapping[str, str], name: str) -> None:
+        """`special_tokens` are what the template may print by name, such as `eos_token`."""
+        self.name = name
+        self.prompts_for_turns = "add_generation_prompt" in text
+        """Whether it can print what comes before an answer, without the answer."""
+        self.marks_answers = "endgeneration" in text
+        """Whether it says by itself what the assistant generates."""
+        self._text = text
+        self._names = {
+            **special_tokens,
+            "date_string": _DAY.strftime("%d %b %Y"),
+            "strftime_now": _DAY.strftime,
+        }
 
-
-class Encoder:
-    """Renders and tokenises conversations with one tokenizer, whose chat template is the one that counts."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, chat_template: str | None = None) -> None:
-        """`chat_template` only names, in errors, the file that the tokenizer's template came from."""
-        self._name = chat_template or f"the chat template of {tokenizer.name_or_path!r}"
-        self._tokenizer = tokenizer
-        self._backend = tokenizer.backend_tokenizer
-        self._specials = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
-        self._has_template = bool(tokenizer.chat_template)
-        self._prompts_for_turns = "add_generation_prompt" in str(tokenizer.chat_template)
-        self._adds_bos = self._backend.encode("").ids[:1] == [tokenizer.bos_token_id]
-
-    def encode(self, conversation: Conversation) -> Encoded:
-        """Tokens and loss mask of one row.
-
-        Raises RowError where this row cannot be rendered or no token of it would be trained, and UserError where no
-        row could be: no chat template, one that does not parse, no end-of-sequence token.
-        """
-        if conversation.messages and self._has_template:
-            encoded = self._chat(conversation.messages, conversation.first_trained)
-        elif conversation.plain is not None:
-            encoded = self._plain(conversation.plain)
-        else:
-            self._refuse("has no chat template, but the rows are messages")
-        trained = [False, *encoded.trained[1:]]
-        if not any(trained):
-            raise RowError(f"no token of this row would be trained: {self._name} leaves nothing of what is said")
-        return Encoded(ids=encoded.ids, trained=trained)
-
-    def _chat(self, messages: Sequence[Message], first_trained: int) -> Encoded:
-        final = self._render(messages)
-        turns = [i for i, message in enumerate(messages) if message.role == "assistant" and i >= first_trained]
-        spans = [self._span(messages, turn, final) for turn in turns]
-        encoding = self._backend.encode(final, add_special_tokens=False)
-        return Encoded(ids=encoding.ids, trained=_covers(encoding.offsets, spans))
-
-    def _plain(self, text: PlainText) -> Encoded:
-        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        if eos is None:
-            remedy = 'set "eos_token" in its tokenizer_config.json'
-            message = f"the tokenizer {self._tokenizer.name_or_path!r} has no end-of-sequence token"
-            raise UserError(Problem(where="model.path", message=message, remedy=remedy))
-        whole = text.prompt + text.completion
-        encoding = self._backend.encode(whole, add_special_tokens=False)
-        ids, trained = encoding.ids, _covers(encoding.offsets, [(len(text.prompt), len(whole))])
-        if self._adds_bos and ids[:1] != [bos]:
-            ids, trained = [bos, *ids], [False, *trained]
-        if ids[-1:] != [eos]:
-            ids, trained = [*ids, eos], [*trained, True]
-        return Encoded(ids=ids, trained=trained)
-
-    def _span(self, messages: Sequence[Message], turn: int, final: str) -> Span:
-        """The characters of `final` that the assistant says at `turn`, up to and with the end-of-turn token."""
-        start, end = self._start(messages, turn, final), self._end(messages, turn, final)
-        if end < start:
-            self._refuse_row(turn)
-        # A template may cut an old thought out of the words; one that drops all words must not go unseen.
-        if messages[turn].content.strip() not in final[start:end]:
-            self._frame(messages, turn)
-        return start, end
-
-    def _start(self, messages: Sequence[Message], turn: int, final: str) -> int:
-        """Where the assistant begins to speak: after the generation prompt."""
-        prompt = self._render(messages[:turn], add_generation_prompt=True) if turn > 0 else ""
-        if prompt and self._prompts_for_turns and final.startswith(prompt):
-            return len(prompt)
-        # The template knows no generation prompt, or one that the finished turn does not keep (an opened <think>).
-        before, _ = self._frame(messages, turn)
-        if not final.startswith(before):
-            self._refuse_row(turn)
-        # Mistral's turns need no header: the space before the first word is the assistant's own.
-        if prompt and before.startswith(prompt) and not before[len(prompt) :].strip():
-            return len(prompt)
-        return len(before)
-
-    def _end(self, messages: Sequence[Message], turn: int, final: str) -> int:
-        """Where the assistant's turn is over: after the end-of-turn token."""
-        full = final if turn + 1 == len(messages) else self._render(messages[: turn + 1])
-        if final.startswith(full):
-            # What follows the end-of-turn token is never generated, so it is not learnt; without such a token the
-            # line break itself may be the end of the turn.
-            said = full.rstrip()
-            return len(said) if said.endswith(self._specials) else len(full)
-        # Qwen3 renders the last turn unlike earlier ones, gpt-oss ends it with another token, Phi-3 adds one after it.
-        _, between = self._frame(messages, turn)
-        before_next, _ = self._frame(messages, turn + 1)
-        ends = [between.find(token) + len(token) for token in self._specials if token in between]
-        if not (ends and final.startswith(before_next) and before_next.endswith(between)):
-            self._refuse_row(turn)
-        return len(before_next) - len(between) + min(ends)
-
-    def _frame(self, messages: Sequence[Message], turn: int) -> tuple[str, str]:
-        """What the template puts before the words of `turn`, and after them up to the words of the next turn."""
-        probes = [replace(message, content=_PROBE) for message in messages[turn : turn + 2]]
-        parts = self._render([*messages[:turn], *probes]).split(_PROBE)
-        if len(parts) != len(probes) + 1:
-            self._refuse_row(turn)
-        return parts[0], parts[1]
-
-    def _render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    def render(self, row: Conversation, *, add_generation_prompt: bool = False) -> str:
+        """The conversation as text; RowError where the template refuses it, UserError where it is not Jinja."""
+        names = self._arguments(row, add_generation_prompt=add_generation_prompt)
         try:
-            text = self._tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=add_generation_prompt, date_string=_DATE
-            )
-        except jinja2.TemplateSyntaxError as error:
-            self._refuse(f"has a chat template that is not Jinja: line {error.lineno}: {error.message}")
+            return self._compiled.render(names)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise RowError(f"{self._name} refuses this conversation: {error}") from error
-        assert isinstance(text, str), "one conversation renders to one text"
-        return text
+            raise RowError(f"{self.name} refuses this conversation: {error}") from error
 
-    def _refuse(self, reason: str) -> NoReturn:
-        raise UserError(
-            Problem(
-                where="data.chat_template",
-                message=f"the tokenizer {self._tokenizer.name_or_path!r} {reason}",
-                valid="the path of a Jinja chat template, or a tokenizer that brings one",
-                remedy='set data.chat_template=FILE.jinja, or use rows of plain "prompt" and "completion"',
-            )
+    def render_marked(self, row: Conversation) -> tuple[str, list[Span]]:
+        """The same, and the characters that the template marks as generated; one span for each marked block."""
+        parts: list[str] = []
+        marked: list[Span] = []
+        try:
+            # transformers' own extension, which notes where each {% generation %} block begins and ends.
+            with self._compiled.environment.activate_tracker(parts, marked):  # type: ignore[attr-defined]
+                for part in self._compiled.generate(self._arguments(row)):
+                    parts.append(part)
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            raise RowError(f"{self.name} refuses this conversation: {error}") from error
+        return "".join(parts), marked
+
+    def _arguments(self, row: Conversation, *, add_generation_prompt: bool = False) -> dict[str, Any]:
+        calls = any(message.tool_calls for message in row.messages)
+        return {
+            **self._names,
+            "messages": _turns(row.messages, self._content_of_calls if calls else ""),
+            "tools": list(row.tools) or None,
+            "documents": list(row.documents) or None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+
+    @functools.cached_property
+    def _compiled(self) -> jinja2.Template:
+        # Private, but the only way to have transformers' sandbox, filters and whitespace rules without its copy of
+        # every message on each rendering, which takes as long as the rendering itself.
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        try:
+            compiled: jinja2.Template = _compile_jinja_template(self._text)
+        except jinja2.TemplateSyntaxError as error:
+            raise unusable(f"{self.name} is not Jinja: line {error.lineno}: {error.message}") from None
+        return compiled
+
+    @functools.cached_property
+    def _content_of_calls(self) -> str | None:
+        """What an assistant that only calls functions has as content: "", or None where calls vanish beside that.
+
+        OpenAI's interface says null, but templates that join strings fail on it, so "" comes first. DeepSeek-V3's
+        prints calls only beside null. One conversation decides for all, so that a row's tokens are its own affair.
+        """
+        call = {"name": _PROBE_CALL, "arguments": {}}
+        turns = (Message(role="user", content="?"), Message(role="assistant", content="", tool_calls=(call,)))
+        for content in ("", None):
+            names = {**self._names, "messages": _turns(turns, content), "tools": None, "documents": None}
+            try:
+                if _PROBE_CALL in self._compiled.render(names):
+                    return content
+            except (jinja2.TemplateError, TypeError, ValueError):
+                continue
+        return ""
+
+
+def without_context(row: Conversation) -> Conversation:
+    """The conversation alone, without the functions and texts that it was given."""
+    return replace(row, tools=(), documents=())
+
+
+def unusable(message: str) -> UserError:
+    """A template, or its lack, under which no row of messages can be used."""
+    return UserError(
+        Problem(
+            where="data.chat_template",
+            message=message,
+            valid="the path of a Jinja chat template, or a tokenizer that brings one",
+            remedy="set data.chat_template=FILE.jinja (${shipped:chat_templates/chatml.jinja} is one), "
+            'or use rows of plain "prompt" and "completion"',
         )
-
-    def _refuse_row(self, turn: int) -> NoReturn:
-        raise RowError(
-            f"{self._name} rewrites message {turn} or leaves it out, so that the assistant's tokens cannot be "
-            "told from the rest; a template that renders each turn alike (data.chat_template) would do"
-        )
+    )
 
 
-def load_encoder(tokenizer: str, chat_template: str | None) -> Encoder:
-    """The encoder of a `DataSpec`'s tokenizer and chat template; UserError as `load_tokenizer`."""
-    return Encoder(load_tokenizer(tokenizer, chat_template), chat_template)
+def _turns(messages: Sequence[Message], content_of_calls: str | None) -> list[dict[str, Any]]:
+    """Messages as Hugging Face's templates expect them; a result is that of the earliest call that has none yet.
 
-
-def _covers(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
-    """Per token, whether it covers a character of one of `spans` (ascending, apart from each other).
-
-    Byte-level tokenizers leave leading spaces out of a token's offsets, so a token is taken to begin where the text
-    before it ended.
+    Rows carry no ids of calls. Mistral's templates insist on nine letters or digits, others print whatever they get.
     """
-    covered = [False] * len(offsets)
-    reach, number = 0, 0
-    for place, (start, end) in enumerate(offsets):
-        low = min(start, reach)
-        reach = max(reach, end)
-        while number < len(spans) and spans[number][1] <= low:
-            number += 1
-        if number == len(spans):
-            break
-        covered[place] = low < spans[number][1] and (end > spans[number][0] or low >= spans[number][0])
-    return covered
+    turns: list[dict[str, Any]] = []
+    open_calls: list[dict[str, Any]] = []
+    number = 0
+    for message in messages:
+        turn: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            functions = [{"name": call["name"], "arguments": call["arguments"]} for call in message.tool_calls]
+            open_calls = [
+                {"id": f"call{number + place:05d}", "type": "function", "function": function}
+                for place, function in enumerate(functions)
+            ]
+            number += len(functions)
+            turn["tool_calls"] = list(open_calls)
+            turn["content"] = message.content or content_of_calls
+        elif message.role == "tool" and open_calls:
+            call = open_calls.pop(0)
+            turn |= {"tool_call_id": call["id"], "name": call["function"]["name"]}
+        turns.append(turn)
+    return turns

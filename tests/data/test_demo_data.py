@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from launcher.data.check import check_head
+from launcher.data.encode import Encoder
 from launcher.data.formats import Conversation, Message
 from launcher.data.source import Source
-from launcher.data.template import Encoder
 from launcher.data.tokenizer import load_tokenizer
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "demo_data.py"
@@ -86,8 +86,7 @@ def test_tokenizer_and_config_agree(made: Path) -> None:
         assert config[f"{name}_token_id"] == getattr(tokenizer, f"{name}_token_id") is not None
     turns = (Message(role="user", content="What?"), Message(role="assistant", content="naïve 😀\n"))
     encoded = Encoder(tokenizer).encode(Conversation(messages=turns))
-    learnt = [token for token, trained in zip(encoded.ids, encoded.trained, strict=True) if trained]
-    assert tokenizer.decode(learnt) == "naïve 😀\n<|im_end|>"
+    assert tokenizer.decode(encoded.ids[encoded.trained].tolist()) == "naïve 😀\n<|im_end|>"
 
 
 def test_a_complete_folder_is_left_alone(made: Path, demo_data: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

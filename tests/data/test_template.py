@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from launcher.data.encode import Encoded, Encoder
 from launcher.data.formats import Conversation, Message, PlainText, RowError, to_conversation
 from launcher.data.source import Format
-from launcher.data.template import Encoded, Encoder
 from launcher.errors import UserError
 
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]
@@ -69,7 +69,7 @@ TWO_TURNS = Conversation(messages=(ASK, SAY, ASK_2, SAY_2))
 
 def learnt(encoded: Encoded, tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """The text of each unbroken run of trained tokens."""
-    pairs = zip(encoded.ids, encoded.trained, strict=True)
+    pairs = zip(encoded.ids.tolist(), encoded.trained.tolist(), strict=True)
     runs = itertools.groupby(pairs, key=lambda pair: pair[1])
     return [str(tokenizer.decode([token for token, _ in run])) for trained, run in runs if trained]
 
@@ -90,6 +90,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, *messages: Message) -> list[str]:
         (DEEPSEEK_R1, ["Blue.</s>", "Green, mostly.</s>"]),
         (CHATML_WITHOUT_PROMPT, ["Blue.<|im_end|>", "Green, mostly.<|im_end|>"]),
         (CHATML_CLOSED, ["Blue.<|im_end|>", "Green, mostly.<|im_end|>\n</s>"]),
+        ("{{ messages | length }}" + CHATML, ["Blue.<|im_end|>", "Green, mostly.<|im_end|>"]),
     ],
     ids=[
         "chatml",
@@ -101,6 +102,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, *messages: Message) -> list[str]:
         "deepseek-r1",
         "no-generation-prompt",
         "closing-token",
+        "counting",
     ],
 )
 @pytest.mark.parametrize("system", [(), (SYSTEM,)], ids=["", "system"])
@@ -113,7 +115,10 @@ def test_exactly_what_the_assistant_says_is_learnt(
 def test_the_mask_is_right_token_by_token(make_tokenizer: MakeTokenizer) -> None:
     tokenizer = make_tokenizer(LLAMA3)
     encoded = Encoder(tokenizer).encode(Conversation(messages=(ASK_2, SAY)))
-    pairs = [(tokenizer.decode([token]), trained) for token, trained in zip(encoded.ids, encoded.trained, strict=True)]
+    pairs = [
+        (tokenizer.decode([token]), trained)
+        for token, trained in zip(encoded.ids.tolist(), encoded.trained.tolist(), strict=True)
+    ]
     said = [pair for pair in pairs if pair[1]]
     first = pairs.index(said[0])
     assert pairs[:2] == [("<|begin_of_text|>", False), ("<|start_header_id|>", False)]
@@ -129,7 +134,7 @@ def test_the_tokens_are_those_of_the_whole_rendering(make_tokenizer: MakeTokeniz
     turns = [{"role": turn.role, "content": turn.content} for turn in TWO_TURNS.messages]
     rendered = tokenizer.apply_chat_template(turns, tokenize=False)
     expected = tokenizer(rendered, add_special_tokens=False)["input_ids"]
-    assert Encoder(tokenizer).encode(TWO_TURNS).ids == expected
+    assert Encoder(tokenizer).encode(TWO_TURNS).ids.tolist() == expected
 
 
 @pytest.mark.parametrize("content", ["", "  two  spaces\n\n\tand a tab ", "日本語 😀 é", "<think>hm</think>\n\nYes."])
@@ -173,11 +178,11 @@ def test_a_token_across_the_boundary_belongs_to_the_completion(
 ) -> None:
     tokenizer = make_tokenizer()
     encoded = Encoder(tokenizer).encode(Conversation(plain=PlainText(prompt=prompt, completion=completion)))
-    assert encoded.ids[:-1] == tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
+    assert encoded.ids[:-1].tolist() == tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
     (text,) = learnt(encoded, tokenizer)
     assert text.endswith(completion + "</s>")
     # The first trained token is the one that holds the completion's first character, no earlier one.
-    first = tokenizer.decode([encoded.ids[encoded.trained.index(True)]])
+    first = tokenizer.decode([encoded.ids[encoded.trained.argmax()]])
     assert len(text) - len(first) < len(completion + "</s>") <= len(text)
 
 
@@ -204,18 +209,20 @@ def test_alpaca_uses_the_chat_template_where_there_is_one(
 
 def test_the_first_token_is_never_trained(make_tokenizer: MakeTokenizer) -> None:
     encoded = Encoder(make_tokenizer()).encode(Conversation(plain=PlainText(prompt="", completion="What is")))
-    assert encoded.trained[0] is False
+    assert not encoded.trained[0]
     assert all(encoded.trained[1:])
 
 
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "no token|rewrites message 1"),
-        (TEXT_IN_PARTS, "rewrites message 1 or leaves it out"),
+        (
+            "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",
+            r"leaves out the row's message 1 \(assistant\)",
+        ),
+        (TEXT_IN_PARTS, r"leaves out the row's message 0 \(user\)"),
         ("{{ raise_exception('only on Sundays') }}", "only on Sundays"),
         ("{{ messages | length }}{% for m in messages %}{{ m['content'] }}{% endfor %}", "rewrites message 1"),
-        ("{{ messages | length }}" + CHATML, "rewrites message 1"),
         ("{{ messages[7]['content'] }}", "the chat template of '.*' refuses this conversation"),
     ],
 )

@@ -1,0 +1,141 @@
+"""What finding the loss mask costs on top of bare tokenizers: both in one run, in turn, on one core, on the same text.
+
+    python benchmarks/tokenise.py [rows.jsonl] [--rows 4000] [--rounds 5] [--vocab 8192]
+
+The bare side is `encode_batch` of the text that rows are rendered to; the other side is `Encoder.encode_all` on the
+rows, rendering, masks and arrays included. `rows.jsonl` has "question" and "answer", as GSM8K; without it words are
+made up. The tokenizer is a byte-level BPE trained on the same text. Prints tokens a second of processor time and the
+ratio of each kind of row; 1.00 is no cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from launcher.data.encode import Encoder
+from launcher.data.formats import Conversation, Message, PlainText
+
+BATCH = 1000
+TEMPLATES = Path(__file__).parents[1] / "recipes" / "chat_templates"
+FAMILIES = Path(__file__).parents[1] / "tests" / "data" / "templates"
+KINDS = {
+    "text": None,
+    "prompt and completion": None,
+    "chat, marked (chatml)": TEMPLATES / "chatml.jinja",
+    "chat, probed (Llama 3.1)": FAMILIES / "llama3_1.jinja",
+    "chat, probed (Qwen3)": FAMILIES / "qwen3.jinja",
+    "chat of 8 turns (Qwen2.5)": FAMILIES / "qwen2_5.jinja",
+}
+SPECIALS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+
+
+def main() -> None:
+    """Train the tokenizer, then measure each kind of row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="?", type=Path)
+    parser.add_argument("--rows", dest="count", type=int, default=4000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--vocab", type=int, default=8192)
+    options = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    pairs = list(itertools.islice(read(options.rows) if options.rows else made_up(), options.count))
+    tokenizer = train(pairs, options.vocab)
+    for kind, template in KINDS.items():
+        tokenizer.chat_template = None if template is None else template.read_text(encoding="utf-8")
+        measure(kind, Encoder(tokenizer), tokenizer, list(rows_of(kind, pairs)), options.rounds)
+
+
+def read(path: Path) -> Iterator[tuple[str, str]]:
+    """Questions and answers of a file."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            yield row["question"], row["answer"]
+
+
+def made_up() -> Iterator[tuple[str, str]]:
+    """Questions and answers of words that nobody says, short ones more often than long ones."""
+    draw = random.Random(1)
+    words = ["".join(draw.choices("etaoinshrdlucm", k=draw.randint(2, 9))) for _ in range(5000)]
+    weights = [1 / (place + 1) for place in range(len(words))]
+    while True:
+        question, answer = (" ".join(draw.choices(words, weights, k=draw.randint(20, 90))) for _ in range(2))
+        yield question + "?", answer + "."
+
+
+def train(pairs: Sequence[tuple[str, str]], vocab: int) -> Any:
+    """A byte-level BPE on the pairs."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab, special_tokens=SPECIALS, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator((text for pair in pairs for text in pair), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
+def rows_of(kind: str, pairs: Sequence[tuple[str, str]]) -> Iterator[Conversation]:
+    """The pairs as rows of one kind."""
+    if kind == "text":
+        return (Conversation(plain=PlainText(prompt="", completion=f"{ask}\n{say}")) for ask, say in pairs)
+    if kind == "prompt and completion":
+        return (Conversation(plain=PlainText(prompt=f"{ask}\n", completion=say)) for ask, say in pairs)
+    turns = 4 if "8 turns" in kind else 1
+    return (Conversation(messages=tuple(messages(pairs[at : at + turns]))) for at in range(0, len(pairs), turns))
+
+
+def messages(pairs: Sequence[tuple[str, str]]) -> Iterator[Message]:
+    """A conversation of these questions and answers."""
+    for question, answer in pairs:
+        yield Message(role="user", content=question)
+        yield Message(role="assistant", content=answer)
+
+
+def measure(kind: str, encoder: Encoder, tokenizer: Any, rows: list[Conversation], rounds: int) -> None:
+    """Both sides in turn, batch by batch."""
+    texts = [rendered(tokenizer, row) for row in rows]
+    backend = tokenizer.backend_tokenizer
+    tokens = sum(len(encoding) for encoding in backend.encode_batch(texts, add_special_tokens=False))
+    bare, ours = [], []
+    for _ in range(rounds):
+        bare.append(seconds(lambda batch: backend.encode_batch(batch, add_special_tokens=False), texts))
+        ours.append(seconds(encoder.encode_all, rows))
+    ratio = median(one / other for one, other in zip(bare, ours, strict=True))
+    print(
+        f"{kind:28} {tokens / len(rows):5.0f} tokens a row; bare {tokens / median(bare) / 1e6:.2f} M tokens/s, "
+        f"with masks {tokens / median(ours) / 1e6:.2f}, ratio {ratio:.2f}"
+    )
+
+
+def rendered(tokenizer: Any, row: Conversation) -> str:
+    """The text that is tokenised."""
+    if row.plain is not None:
+        return row.plain.prompt + row.plain.completion
+    turns = [{"role": message.role, "content": message.content} for message in row.messages]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, date_string="26 Jul 2024"))
+
+
+def seconds(encode: Callable[[Any], Any], items: Sequence[Any]) -> float:
+    """Processor time of encoding all items."""
+    started = time.process_time()
+    for at in range(0, len(items), BATCH):
+        encode(items[at : at + BATCH])
+    return time.process_time() - started
+
+
+if __name__ == "__main__":
+    main()
