@@ -11,6 +11,8 @@ from typing import Any
 from launcher.data.source import Hub, Source
 from launcher.errors import Problem, UserError
 
+_MOST_REASON_CHARS = 300
+
 
 def resolved(source: Source) -> Source:
     """The source with the paths of its files, fetched now unless they are in the cache; as it is if it has files.
@@ -44,8 +46,9 @@ def _problem(hub: Hub, reason: str, *, remedy: str) -> Problem:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what the library says, which may be pages."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    """What the library says, on one line; it may be pages, and the list of valid names comes early."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MOST_REASON_CHARS else text[:_MOST_REASON_CHARS] + "…"
 
 
 def _remedy(hub: Hub, error: Exception) -> str:

@@ -14,8 +14,9 @@ from launcher.data.read.piece import MOST_ROW_BYTES, Lost, Row, bad, good
 from launcher.data.read.streams import UNDECODED, Damaged, characters
 from launcher.data.reject import RowError
 
-_BLOCK_CHARS = 1 << 20
-# An error this near to the end of what has been read may only mean that the rest is still to come.
+# What a damaged file loses before the damage, at most.
+_BLOCK_CHARS = 256 << 10
+# An error or an end this near to the end of what has been read may only mean that the rest is still to come.
 _NEAR_END_CHARS = 16
 _BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -95,8 +96,8 @@ class _Window:
             except (ValueError, RecursionError) as error:
                 raise RowError(f"not JSON that can be read: {error}") from None
             else:
-                # A number may go on behind the window.
-                if end < len(self._text) or self._ended:
+                # A number may go on with its fraction or exponent.
+                if end < len(self._text) - _NEAR_END_CHARS or self._ended:
                     return value, end
             self._more(number)
 

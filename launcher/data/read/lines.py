@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,14 +52,16 @@ def _skip_line(file: BinaryIO) -> int:
     return passed
 
 
-def line_number(path: Path, offset: int) -> int:
-    """The number, from 1, of the line that starts at byte `offset`; reads the file up to there."""
-    newlines = 0
+def line_numbers(path: Path, offsets: Iterable[int]) -> Iterator[int]:
+    """The numbers, from 1, of the lines that start at `offsets`, which ascend; reads the file once, up to the last."""
+    number, at = 1, 0
     with unpacked(path) as file:
-        while offset > 0 and (block := file.read(min(BLOCK_BYTES, offset))):
-            newlines += block.count(b"\n")
-            offset -= len(block)
-    return newlines + 1
+        for offset in offsets:
+            assert offset >= at, "what has been read is not read again"
+            while at < offset and (block := file.read(min(BLOCK_BYTES, offset - at))):
+                number += block.count(b"\n")
+                at += len(block)
+            yield number
 
 
 def json_rows(path: Path, start: int, stop: int) -> Iterator[Row]:

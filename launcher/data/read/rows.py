@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from launcher.data.read.columns import arrow_rows, parquet_rows
 from launcher.data.read.csv_rows import csv_rows
 from launcher.data.read.json_array import array_rows
-from launcher.data.read.lines import json_rows, line_number
+from launcher.data.read.lines import json_rows, line_numbers
 from launcher.data.read.piece import BY_OFFSET, Kind, Lost, LostRows, Piece, Row, bad
 from launcher.data.read.text import text_rows
 from launcher.data.reject import RowError
@@ -44,9 +44,14 @@ def _rows(path: Path, kind: Kind, unit: Unit, start: int, stop: int) -> Iterator
 
 def where(piece_path: str, kind: Kind, place: int) -> str:
     """FILE:LINE, or "FILE row N" where lines mean nothing; reads the file up to there to count its lines."""
+    return next(where_all(piece_path, kind, [place]))
+
+
+def where_all(piece_path: str, kind: Kind, places: Iterable[int]) -> Iterator[str]:
+    """`where` of ascending places of one file, which is read once for all of them."""
     if kind in BY_OFFSET:
-        return f"{piece_path}:{line_number(Path(piece_path), place)}"
-    return f"{piece_path} row {place}"
+        return (f"{piece_path}:{number}" for number in line_numbers(Path(piece_path), places))
+    return (f"{piece_path} row {place}" for place in places)
 
 
 def row_problem(piece_path: str, kind: Kind, row: Row, error: RowError) -> Problem:

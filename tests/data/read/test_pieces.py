@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher.data.read import Piece, Row, pieces, read, where
+from launcher.data.read import Piece, Row, pieces, read, where, where_all
 from launcher.data.read.kinds import kind_of
 from launcher.data.read.lines import lines
 from launcher.data.source import Unit
@@ -60,8 +60,9 @@ def test_rows_and_places_do_not_depend_on_the_pieces(write: Write, suffix: str, 
     found = rows_of(path, piece_bytes=piece_bytes)
     assert [row.value for row in found] == ROWS
     kind = kind_of(path)
-    numbers = [where(str(path), kind, row.place).removeprefix(str(path)).lstrip(": row") for row in found]
-    assert numbers == [str(number) for number in range(1, 31)]
+    named = [where(str(path), kind, row.place) for row in found]
+    assert [name.removeprefix(str(path)).lstrip(": row") for name in named] == [str(number) for number in range(1, 31)]
+    assert list(where_all(str(path), kind, [row.place for row in found])) == named
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ def test_where_the_reading_of_an_array_pauses_changes_nothing(
     text = json.dumps(values)[:-1] + ', {"x": nope}, 12345, {"y": 1}]'
     found = rows_of(write("f.json", text.encode()))
     assert [row.value for row in found] == [*values, None, None, {"y": 1}]
+    assert [row.raw for row in rows_of(write("n.json", b"[12345, 67.5e3]"))] == ["12345", "67.5e3"]
 
 
 def test_records_of_csv_that_do_not_fit_the_header_are_told(write: Write) -> None:
