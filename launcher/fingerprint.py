@@ -12,7 +12,7 @@ from pathlib import Path
 import launcher
 from launcher.config.schema import Config, ModelConfig
 from launcher.data.key import content_mark
-from launcher.data.source import DataSpec
+from launcher.data.source import DataSpec, Source
 from launcher.plain import plain
 from launcher.runplan import Fingerprint, RunPlan
 
@@ -20,6 +20,8 @@ LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "w
 """Config groups that change where and how a run is carried out, not what comes of it."""
 LAUNCH_DATA_SETTINGS = ("cache_dir", "workers")
 """The same within `data`."""
+FILES_MARKED = 16
+"""Files of a source whose contents count."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -52,8 +54,22 @@ def code_digest(package: Path) -> str:
 
 
 def data_digest(spec: DataSpec) -> str:
-    """Hash of the sources' contents and limits; where they lie does not count."""
-    return _digest(*(f"{content_mark(Path(path))} {source.limit}" for source in spec.sources for path in source.paths))
+    """Hash of the sources' contents and limits; where they lie does not count.
+
+    Of many files, all names and sizes count, and the contents of a few. A hub data set counts by its names.
+    """
+    return _digest(*(f"{mark} {source.limit}" for source in spec.sources for mark in _source_marks(source)))
+
+
+def _source_marks(source: Source) -> list[str]:
+    if source.hub is not None:
+        return [json.dumps(plain(source.hub), sort_keys=True)]
+    paths = [Path(path) for path in source.paths]
+    if len(paths) <= FILES_MARKED:
+        return [content_mark(path) for path in paths]
+    picked = [paths[(len(paths) - 1) * number // (FILES_MARKED - 1)] for number in range(FILES_MARKED)]
+    sizes = (f"{path.name} {path.stat().st_size}" for path in paths)
+    return [_digest(*sizes), *(content_mark(path) for path in picked)]
 
 
 def tokenizer_digest(model: ModelConfig, chat_template: str | None) -> str:

@@ -1,66 +1,96 @@
 """What can be said of a source before anything is submitted, at constant cost.
 
-Owns the checks that the login machine runs. Reads the beginning of a file only; must not tokenise or import anything
-heavy.
+Owns the checks that the login machine runs. Reads the beginning of a few files only; must not tokenise, ask the hub or
+import anything heavy before a file needs it.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.data.formats import FieldsError, to_conversation
-from launcher.data.jsonl import Fault, line_problem, other_kind, parse_line, read_lines
+from launcher.data.read import LostRows, Piece, Row, read, row_problem, unreadable
+from launcher.data.read.kinds import kind_of
+from launcher.data.read.piece import BY_OFFSET
 from launcher.data.reject import RowError
-from launcher.data.source import Source
-from launcher.errors import Problem, closest_first
+from launcher.data.source import CleanConfig, Fix, Source
+from launcher.errors import Problem
 
 HEAD_BYTES = 4 << 20
 _MOST_PROBLEMS = 5
+_LOOKED_INTO = 3
+"""Files of a source whose beginning is read."""
 
 
-def check_head(source: Source, key: str, max_bytes: int = HEAD_BYTES) -> list[Problem]:
-    """What is wrong with the file or with its first `max_bytes`: at most five problems, none when all is well.
+def check_head(source: Source, key: str, clean: CleanConfig, max_bytes: int = HEAD_BYTES) -> list[Problem]:
+    """What is wrong with the files or with the first `max_bytes` of the first three; at most five problems.
 
-    `key` is the config key that named the file, for problems of the whole file; bad rows are named FILE:LINE.
+    `key` is the config key that named the files, for problems of a whole file; bad rows are named by their place. Where
+    `clean` drops broken rows, they are a problem only if they are too many. A hub source is not looked at.
     """
-    found = [problem for path in source.paths for problem in check_file(Path(path), key)]
-    if found:
-        return found[:_MOST_PROBLEMS]
-    path = Path(source.paths[0])
+    found = unreadable(source, key, _LOOKED_INTO)
+    if not found:
+        for path in source.paths[:_LOOKED_INTO]:
+            found += _bad_rows(source, Path(path), clean, max_bytes)
+    return found[:_MOST_PROBLEMS]
+
+
+def _bad_rows(source: Source, path: Path, clean: CleanConfig, max_bytes: int) -> Iterator[Problem]:
+    """The broken rows of a file's head, one of each missing field; or one in the name of all, where few may be."""
+    piece = _head(source, path, max_bytes)
+    tolerant = clean.broken is not Fix.stop
+    first: tuple[Row, RowError] | None = None
+    count, broken, told = 0, 0, 0
     wrong_fields = set()
-    for offset, line in _head(path, source.limit, max_bytes):
-        try:
-            to_conversation(parse_line(line), source.format)
-        except RowError as error:
-            # A file of another format is one mistake, not five.
-            if isinstance(error, FieldsError):
-                if error.reason in wrong_fields:
-                    continue
-                wrong_fields.add(error.reason)
-            found.append(line_problem(path, Fault.of(error, offset, line)))
-            if len(found) == _MOST_PROBLEMS:
-                break
-    return found
+    for row in _rows(piece, source, max_bytes):
+        count += 1
+        error = _error(row, source)
+        if error is None:
+            continue
+        broken += 1
+        first = first or (row, error)
+        # A file of another format is one mistake, not five.
+        repeated = isinstance(error, FieldsError) and error.reason in wrong_fields
+        wrong_fields.add(error.reason)
+        if (not tolerant or isinstance(error, LostRows)) and not repeated:
+            yield row_problem(piece.path, piece.kind, row, error)
+            told += 1
+        if told == _MOST_PROBLEMS:
+            return
+    if tolerant and first is not None and broken > clean.most_broken * count:
+        row, error = first
+        share = f"broken like {broken - 1} more of the first {count}, which is over data.clean.most_broken"
+        reason = f"{error.reason}; the row is {share}={clean.most_broken}"
+        together = RowError(reason, valid=error.valid, remedy=error.remedy or "check the format and the columns")
+        yield row_problem(piece.path, piece.kind, row, together)
+
+
+def _error(row: Row, source: Source) -> RowError | None:
+    if row.value is None:
+        return row.error
+    try:
+        to_conversation(row.value, source.format, source.columns)
+    except RowError as error:
+        return error
+    return None
 
 
 def check_template(source: Source, tokenizer: Path, key: str) -> list[Problem]:
     """The problem of rows of messages for a tokenizer folder that has no chat template; none for a readable other."""
-    if _has_template(tokenizer):
+    if not source.paths or _has_template(tokenizer) or unreadable(source, key, 1):
         return []
-    try:
-        for _, line in _head(Path(source.paths[0]), 1, HEAD_BYTES):
-            if to_conversation(parse_line(line), source.format).plain is None:
-                remedy = "name a Jinja file, such as recipes/chat_templates/plain.jinja of this project"
-                message = (
-                    f"the rows of {source.name} are messages, and the tokenizer in {tokenizer} has no chat template"
-                )
-                return [Problem(where=key, message=message, remedy=remedy)]
-    except (OSError, RowError):
-        # Told by check_head.
-        pass
+    for row in _rows(_head(source, Path(source.paths[0]), HEAD_BYTES), source, HEAD_BYTES):
+        try:
+            if row.value is None or to_conversation(row.value, source.format, source.columns).plain is not None:
+                return []
+        except RowError:
+            # Told by check_head.
+            return []
+        remedy = "name a Jinja file, such as recipes/chat_templates/plain.jinja of this project"
+        message = f"the rows of {source.name} are messages, and the tokenizer in {tokenizer} has no chat template"
+        return [Problem(where=key, message=message, remedy=remedy)]
     return []
 
 
@@ -74,44 +104,20 @@ def _has_template(tokenizer: Path) -> bool:
     return isinstance(document, dict) and bool(document.get("chat_template"))
 
 
-def check_file(path: Path, key: str) -> list[Problem]:
-    """The problem of a file that is missing, unreadable, empty or of another kind; one at most."""
-    try:
-        if path.is_dir():
-            valid = ", ".join(str(name) for name in sorted(path.glob("*.jsonl"))[:5])
-            return [Problem(where=key, message=f"{path} is a folder", valid=valid, remedy="name one JSONL file in it")]
-        if not path.exists():
-            return [_missing(path, key)]
-        if path.stat().st_size == 0:
-            remedy = "write it again: an empty file is often a copy that was cut short"
-            return [Problem(where=key, message=f"{path} is empty", remedy=remedy)]
-        other = other_kind(path)
-    except PermissionError:
-        remedy = f"ls -ld {path} {path.parent} shows who may; chmod u+r {path}"
-        return [Problem(where=key, message=f"{path} may not be read by {_user()}", remedy=remedy)]
-    if other:
-        kind, command = other
-        return [Problem(where=key, message=f"{path} is {kind}, not JSON lines", remedy=command)]
-    return []
+def _head(source: Source, path: Path, max_bytes: int) -> Piece:
+    """The beginning of a file, whatever its kind."""
+    kind = kind_of(path)
+    size = path.stat().st_size
+    # Not more than there is of row groups or record batches, either.
+    stop = min(size, max_bytes) if kind in BY_OFFSET else size
+    return Piece(source=0, path=str(path), kind=kind, start=0, stop=stop, most=source.limit, size_bytes=stop)
 
 
-def _head(path: Path, limit: int | None, max_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """The rows that lie whole within the first `max_bytes`, `limit` of them at most."""
-    for count, (offset, line) in enumerate(read_lines(path, 0, max_bytes)):
-        if count == limit or offset + len(line) > max_bytes:
+def _rows(piece: Piece, source: Source, max_bytes: int) -> Iterator[Row]:
+    """The rows until there are `max_bytes` of them."""
+    seen = 0
+    for row in read(piece, source):
+        yield row
+        seen += len(row.raw)
+        if seen >= max_bytes:
             return
-        yield offset, line
-
-
-def _missing(path: Path, key: str) -> Problem:
-    folder = path.parent
-    if not folder.is_dir():
-        remedy = "check the path; the submitting machine and the nodes must both see it"
-        return Problem(where=key, message=f"{path} does not exist, nor does its folder", remedy=remedy)
-    names = [entry.name for entry in os.scandir(folder) if entry.is_file()]
-    near = ", ".join(str(folder / name) for name in closest_first(path.name, sorted(names)))
-    return Problem(where=key, message=f"{path} does not exist", valid=near, remedy=f"name a file of {folder}")
-
-
-def _user() -> str:
-    return os.environ.get("USER") or f"user {os.getuid()}"

@@ -19,12 +19,12 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from launcher.data.assemble import Assembly
-from launcher.data.check import check_file
 from launcher.data.chunks import MOST_FAULTS, Chunk, Part, tokenise, tokenise_in_worker
 from launcher.data.encode import load_encoder
 from launcher.data.jsonl import end_of_rows, line_problem
 from launcher.data.key import DATA_VERSION, cache_key
 from launcher.data.progress import Progress, Report, silent
+from launcher.data.read import unreadable
 from launcher.data.source import DataSpec, Source
 from launcher.data.tokens import META_FILE, FileMark, Meta, SourceMeta
 from launcher.errors import LauncherError, Problem, UserError
@@ -78,9 +78,7 @@ def prepare(
 
 
 def _check(spec: DataSpec) -> None:
-    problems = [
-        problem for source in spec.sources for path in source.paths for problem in check_file(Path(path), "data")
-    ]
+    problems = [problem for source in spec.sources for problem in unreadable(source, "data")]
     if spec.chat_template is not None and not Path(spec.chat_template).is_file():
         message = f"{spec.chat_template} is not a file"
         problems.append(Problem(where="data.chat_template", message=message, remedy="name a Jinja file"))

@@ -89,7 +89,7 @@ def check_paths(config: Config, run: RunDir) -> Iterator[Problem]:
     for key in ("train", "eval"):
         spec = data_spec(config, key, run)
         for source in spec.sources if spec is not None else ():
-            yield from check_head(source, f"data.{key}")
+            yield from check_head(source, f"data.{key}", config.data.clean)
             if spec is not None and spec.chat_template is None and Path(spec.tokenizer).is_dir():
                 yield from check_template(source, Path(spec.tokenizer), "data.chat_template")
     yield from _check_chat_template(config.data.chat_template)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.data.check import check_head, check_template
-from launcher.data.source import Source
+from launcher.data.source import CleanConfig, Fix, Hub, Source
 from launcher.errors import Problem
+from tests.data.conftest import CLEAN
+from tests.data.read.files import encoded
 
 WriteRows = Callable[..., Path]
 
@@ -22,55 +24,41 @@ def chat_row(question: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
-def check(path: Path, **changes: Any) -> list[Problem]:
-    max_bytes = changes.pop("max_bytes", 1 << 20)
-    return check_head(Source(name="rows", paths=(str(path),), **changes), "data.train", max_bytes)
+def check(*paths: Path, clean: CleanConfig = CLEAN, max_bytes: int = 1 << 20, **changes: Any) -> list[Problem]:
+    source = Source(name="rows", paths=tuple(str(path) for path in paths), **changes)
+    return check_head(source, "data.train", clean, max_bytes)
 
 
 def test_a_good_file_has_no_problem(write_rows: WriteRows) -> None:
     assert check(write_rows([chat_row("q", "a"), "", {"prompt": "x", "completion": "y"}])) == []
 
 
-def test_a_missing_file_is_named_with_its_nearest_neighbours(write_rows: WriteRows, tmp_path: Path) -> None:
-    write_rows([], "zebra.txt")
-    near = write_rows([], "train.jsonl")
-    (problem,) = check(tmp_path / "trian.jsonl")
-    assert problem.where == "data.train"
-    assert "trian.jsonl does not exist" in problem.message
-    assert problem.valid.startswith(str(near))
-
-
-def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
-    (problem,) = check(tmp_path / "nowhere" / "f.jsonl")
-    assert "nor does its folder" in problem.message
-
-
-def test_a_folder_is_not_a_file_but_its_files_are_offered(write_rows: WriteRows, tmp_path: Path) -> None:
-    path = write_rows([], "a.jsonl")
-    (problem,) = check(tmp_path)
-    assert "is a folder" in problem.message
-    assert problem.valid == str(path)
-
-
-def test_an_empty_file_is_a_problem(write_rows: WriteRows) -> None:
-    (problem,) = check(write_rows([]))
-    assert "is empty" in problem.message
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_a_problem(write_rows: WriteRows) -> None:
-    path = write_rows([chat_row("q", "a")])
-    path.chmod(0)
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json", "a.csv", "a.parquet", "a.arrow"])
+def test_the_head_of_every_kind_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    rows = [{"question": f"q{n}", "answer": "a"} for n in range(9)]
+    data = encoded(rows, path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix)
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    assert check(path, columns={"prompt": "question", "completion": "answer"}) == []
     (problem,) = check(path)
-    assert "may not be read" in problem.message
+    assert '"question", "answer"' in problem.message
+    assert problem.where == (f"{path}:1" if "jsonl" in name else f"{path} row 1")
 
 
-def test_other_kinds_of_file_are_recognised(tmp_path: Path) -> None:
-    (tmp_path / "a.gz").write_bytes(gzip.compress(b"{}"))
-    (tmp_path / "b.json").write_text('[\n{"messages": []}]')
-    assert "gzip" in check(tmp_path / "a.gz")[0].message
-    assert "one JSON array" in check(tmp_path / "b.json")[0].message
-    assert check(tmp_path / "b.json")[0].remedy.startswith("jq -c")
+def test_a_file_that_cannot_be_read_is_told_before_its_rows(write_rows: WriteRows, tmp_path: Path) -> None:
+    (problem,) = check(write_rows(["{broken"]), tmp_path / "none.jsonl")
+    assert (problem.where, "none.jsonl does not exist" in problem.message) == ("data.train", True)
+
+
+def test_of_many_files_only_the_first_are_read(write_rows: WriteRows) -> None:
+    paths = [write_rows(["{broken"], f"{number}.jsonl") for number in range(9)]
+    assert [problem.where for problem in check(*paths)] == [f"{path}:1" for path in paths[:3]]
+
+
+def test_a_hub_source_is_not_looked_at(tmp_path: Path) -> None:
+    source = Source(name="a/b", hub=Hub(name="a/b", config=None, split="train", revision=None))
+    assert check_head(source, "data.train", CLEAN) == []
+    assert check_template(source, tmp_path, "data.chat_template") == []
 
 
 def test_broken_lines_are_named_up_to_five(write_rows: WriteRows) -> None:
@@ -84,11 +72,34 @@ def test_rows_of_an_unknown_format_are_one_problem(write_rows: WriteRows) -> Non
     assert "prompt_completion: " in problem.valid
 
 
+DROP = replace(CLEAN, broken=Fix.drop, most_broken=0.5)
+
+
+@pytest.mark.parametrize(("broken", "told"), [(0, False), (2, False), (3, True), (9, True)])
+def test_broken_rows_that_are_dropped_are_a_problem_only_if_they_are_too_many(
+    write_rows: WriteRows, broken: int, told: bool
+) -> None:
+    path = write_rows([chat_row("q", "a"), *["{broken"] * broken, chat_row("q", "a")])
+    found = check(path, clean=DROP)
+    assert [problem.where for problem in found] == ([f"{path}:2"] if told else [])
+    if told:
+        assert f"broken like {broken - 1} more of the first {broken + 2}" in found[0].message
+        assert "data.clean.most_broken=0.5" in found[0].message
+
+
+def test_a_file_that_ends_early_is_told_though_broken_rows_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([chat_row("q", "a")] * 9)[:-5])
+    (problem,) = check(path, clean=DROP)
+    assert problem.where == f"{path} row 9"
+    assert "nothing after it can be read" in problem.message
+
+
 def test_only_the_head_is_read(write_rows: WriteRows) -> None:
     path = write_rows([chat_row("q", "a"), "{broken", "{broken"])
     first = len(path.read_bytes().split(b"\n")[0]) + 1
     assert check(path, max_bytes=first) == []
-    assert check(path, max_bytes=first + 3) == []  # a line cut by the limit is not judged
+    assert len(check(path, max_bytes=first + 3)) == 1
     assert check(path, limit=1) == []
     assert len(check(path, limit=2)) == 1
 
@@ -112,3 +123,11 @@ def test_prompts_and_completions_need_no_template(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n')
     assert check_template(Source(name="rows", paths=(str(rows),)), tmp_path, "data.chat_template") == []
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet", ".arrow"])
+def test_rows_of_every_kind_tell_whether_they_need_a_template(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(encoded([chat_row("q", "a")], suffix))
+    (problem,) = check_template(Source(name="rows", paths=(str(path),)), tmp_path, "data.chat_template")
+    assert "are messages" in problem.message

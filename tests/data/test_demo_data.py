@@ -18,6 +18,7 @@ from launcher.data.encode import Encoder
 from launcher.data.formats import Conversation, Message
 from launcher.data.source import Source
 from launcher.data.tokenizer import load_tokenizer
+from tests.data.conftest import CLEAN
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "demo_data.py"
 
@@ -61,7 +62,7 @@ def test_the_rows_are_many_and_good(made: Path) -> None:
     assert max(map(len, answers)) <= 400
     assert not [answer for answer in answers if " at 0x" in answer]
     for name in ("train.jsonl", "held_out.jsonl"):
-        assert check_head(Source(name="rows", paths=(str(made / name),)), "data.train") == []
+        assert check_head(Source(name="rows", paths=(str(made / name),)), "data.train", CLEAN) == []
 
 
 def test_training_and_held_out_rows_share_no_object(made: Path) -> None:

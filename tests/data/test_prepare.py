@@ -108,7 +108,7 @@ def test_bad_rows_are_named_by_their_true_line_and_nothing_is_left(
     write_rows: WriteRows, make_spec: MakeSpec, cache: Path, workers: int, chunk_bytes: int | None
 ) -> None:
     rows: list[Any] = [chat_row(f"question {n}", "a") for n in range(40)]
-    rows[4], rows[17], rows[19], rows[20] = "", "{broken", {"messages": []}, {"text": "?"}
+    rows[4], rows[17], rows[19], rows[20] = "", "{broken", {"messages": []}, {"word": "?"}
     good, bad = write_rows(rows[:4], "good"), write_rows(rows, "bad")
     with pytest.raises(UserError) as caught:
         prepare(make_spec(good, bad), cache, workers=workers, chunk_bytes=chunk_bytes, small_bytes=0)

@@ -1,0 +1,35 @@
+"""Row shapes: from a JSON object to a conversation, a preference or a labelled text.
+
+Owns what each format needs and the words for what is wrong with a row. Must not know files, places (callers add them)
+or tokenizers.
+"""
+
+from launcher.data.formats.read import detect, to_conversation, to_example
+from launcher.data.formats.shapes import (
+    NEEDS,
+    ROLES,
+    Conversation,
+    Example,
+    FieldsError,
+    Labelled,
+    Message,
+    PlainText,
+    Preference,
+)
+from launcher.data.reject import RowError
+
+__all__ = [
+    "NEEDS",
+    "ROLES",
+    "Conversation",
+    "Example",
+    "FieldsError",
+    "Labelled",
+    "Message",
+    "PlainText",
+    "Preference",
+    "RowError",
+    "detect",
+    "to_conversation",
+    "to_example",
+]
