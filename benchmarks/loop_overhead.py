@@ -47,6 +47,7 @@ def main() -> None:
         environment = {
             **os.environ,
             "LAUNCHER_ATTEMPT": "1",
+            "LAUNCHER_SUBMISSION": "1",
             "BENCHMARK_PLAN": f"{folder}/plan.json",
             "LAUNCHER_MODEL": plan.config.model.path,
             "LAUNCHER_TRAIN_TOKENS": str(prepare(plan.train_data, Path(folder), workers=1)),

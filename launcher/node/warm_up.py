@@ -5,10 +5,15 @@ Without it the first ranks on a machine wait up to a minute for each other's loc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
+import time
 from pathlib import Path
+
+LONG_S = 120.0
+"""Longer than these small ops take to compile."""
 
 
 def own_extensions() -> None:
@@ -19,7 +24,30 @@ def own_extensions() -> None:
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(cache / "torch_extensions" / f"launcher-{key}"))
+    folder = cache / "torch_extensions" / f"launcher-{key}"
+    if os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(folder)) == str(folder):
+        drop_dead_locks(folder)
+
+
+def drop_dead_locks(folder: Path) -> None:
+    """Remove locks of compilers that were killed: torch waits for a lock file for ever, whoever left it."""
+    for lock in folder.glob("*/lock"):
+        try:
+            old = time.time() - lock.stat().st_mtime > LONG_S
+        except FileNotFoundError:
+            continue
+        # A compiler on another machine with the same home is not seen here; it has had its time.
+        if old and not _compiled_in(lock.parent):
+            lock.unlink(missing_ok=True)
+
+
+def _compiled_in(folder: Path) -> bool:
+    """Whether a process of this machine works in the folder, as ninja and the compiler do."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                return True
+    return False
 
 
 def main() -> None:

@@ -1,0 +1,26 @@
+"""Locks of compilers that were killed do not stop every later run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from launcher.node.warm_up import LONG_S, drop_dead_locks
+
+
+def lock(folder: Path, name: str, age_s: float) -> Path:
+    path = folder / name / "lock"
+    path.parent.mkdir()
+    path.touch()
+    os.utime(path, (time.time() - age_s, time.time() - age_s))
+    return path
+
+
+def test_a_lock_that_nobody_works_under_any_more_goes(tmp_path: Path) -> None:
+    dead, fresh, held = (lock(tmp_path, *of) for of in (("a", 2 * LONG_S), ("b", 1), ("c", 2 * LONG_S)))
+    with subprocess.Popen(["sleep", "60"], cwd=held.parent) as compiler:
+        drop_dead_locks(tmp_path)
+        compiler.kill()
+    assert [path.exists() for path in (dead, fresh, held)] == [False, True, True]
