@@ -129,7 +129,7 @@ class PartWriter:
 
     def refuse(self, name: str, entry: dict[str, Any]) -> None:
         """Append {line, step, reason, row} to `refused` or to `suspects`."""
-        self._files[name].write((json.dumps(entry) + "\n").encode())
+        self._files[name].write((json.dumps(entry, default=str) + "\n").encode())
 
     def publish(self, counts: Counts) -> None:
         """Make it the part, unless somebody else was first: theirs is the same."""

@@ -102,7 +102,7 @@ def write_rejected(closing: Closing, number: int) -> int:
         streams = (refusals(folder, "refused"), _suspects(closing, made), repeated)
         for entry in heapq.merge(*streams, key=lambda entry: int(entry["line"])):
             where = f"{made.piece.path}:{entry['line'] + made.lines_before}"
-            file.write(json.dumps({"source": source.name, "where": where} | _told(entry)) + "\n")
+            file.write(json.dumps({"source": source.name, "where": where} | _told(entry), default=str) + "\n")
             count += 1
     return count
 

@@ -152,7 +152,8 @@ class LineNumbers:
         """Go one block on, to `until` at most; where in the block the line breaks are."""
         block = self._file.read(min(_BLOCK_BYTES, until - self._position))
         breaks = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
-        self._position += len(block)
+        # A file that shrinks meanwhile is told of in the end; here it must not be waited for.
+        self._position += len(block) or until - self._position
         self._lines += len(breaks)
         return breaks
 

@@ -11,6 +11,7 @@ count: a question all rows begin with says nothing of any of them.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,8 +34,7 @@ def write_table(path: Path, held_out: Iterable[Conversation], ngram: int, size_b
     `size_bytes` is about how much text there is; memory does not grow with it.
     """
     lengths, rows = {ngram}, 0
-    folder = path.with_name(f".{path.name}.{os.getpid()}")
-    folder.mkdir(mode=0o700)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     # A word takes five bytes of text or more, mostly, and eight here.
     with Buckets(folder / "buckets", np.uint64, 2 * size_bytes, bucket_bytes) as buckets:
         for conversation in held_out:
