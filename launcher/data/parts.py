@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ ROW = np.dtype(
     ]
 )
 STORED = np.dtype([("tokens", np.int32), ("trained", np.int32)])
+# The same for one entry at a time, which numpy takes ten times as long for.
+_ROW, _STORED = struct.Struct("<qiiBB"), struct.Struct("<ii")
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
 _COLUMNS = ("tokens", "trained", "stored", "rows", "digests", "keys", "signatures", "refused", "suspects")
 _COUNTS = "part.json"
@@ -115,10 +118,8 @@ class PartWriter:
         for row in fitted.rows:
             self._files["tokens"].write(row.ids.astype(np.uint32, copy=False).tobytes())
             self._files["trained"].write(row.trained.tobytes())
-            lengths = (len(row.ids), int(np.count_nonzero(row.trained)))
-            self._files["stored"].write(np.array(lengths, dtype=STORED).tobytes())
-        entry = (line, len(fitted.rows), turns, int(fitted.cut), int(suspect))
-        self._files["rows"].write(np.array(entry, dtype=ROW).tobytes())
+            self._files["stored"].write(_STORED.pack(len(row.ids), np.count_nonzero(row.trained)))
+        self._files["rows"].write(_ROW.pack(line, len(fitted.rows), turns, fitted.cut, suspect))
 
     def mark(self, digest: bytes, keys: UInt64Array | None, signature: AnyArray | None) -> None:
         """By what the row just added is known to other rows."""

@@ -170,17 +170,19 @@ class _Piece:
         return conversation
 
     def _encode(self, usable: list[tuple[Row, int, Conversation]]) -> None:
-        encoded = encode_all(self._encoder, [conversation for _, _, conversation in usable])
-        for (row, line, conversation), made in zip(usable, encoded, strict=True):
+        conversations = [conversation for _, _, conversation in usable]
+        encoded = encode_all(self._encoder, conversations)
+        common = [None] * len(usable) if self._held_out is None else self._held_out.common(conversations)
+        for (row, line, conversation), made, words in zip(usable, encoded, common, strict=True):
             try:
                 if isinstance(made, RowError):
                     raise made
-                self._keep(row, line, conversation, fit(made, self._spec))
+                self._keep(row, line, conversation, fit(made, self._spec), words)
             except RowError as error:
                 self._refuse(row, line, error)
 
-    def _keep(self, row: Row, line: int, conversation: Conversation, fitted: Fitted) -> None:
-        words = None if self._held_out is None else self._held_out.common(conversation)
+    def _keep(self, row: Row, line: int, conversation: Conversation, fitted: Fitted, words: str | None) -> None:
+        """Store a row; `words` are those that a held-out one has, too."""
         if words is not None:
             error = RowError(f"has words in common with a held-out row: {words!r}", step=Step.contaminated)
             if self._clean.contamination is Fix.stop:

@@ -192,7 +192,9 @@ def test_a_run_of_words_has_one_number_wherever_it_stands() -> None:
     assert set(one.of(3).tolist()) & set(other.of(3).tolist()) == {one.of(3)[1]}
     assert len(one.of(5)) == 1
     assert len(one.of(6)) == 0
-    assert words("你好, world") == ["你", "好", "world"]
+    assert words("你好, World") == ["你".encode(), "好".encode(), b"world"]
+    assert words("It's 3_a; ÉTÉ") == [b"it", b"s", b"3_a", "été".encode()]
+    assert words("It's 3_a; X") == [b"it", b"s", b"3_a", b"x"]
 
 
 STORY = "the quick brown fox jumps over the lazy dog and runs far away into the deep dark wood at night " * 2

@@ -25,18 +25,26 @@ from launcher.plain import plain
 WriteRows = Callable[..., Path]
 MakeSpec = Callable[..., DataSpec]
 
-# A piece holds two or three rows.
-PIECE_BYTES = 400
+# A piece holds one row or two.
+PIECE_BYTES = 200
 KILLS = 10
+# Slow enough that a kill can strike at any place on the way.
 PREPARE = """
-import json, sys
+import json, sys, time
 from pathlib import Path
+from launcher.data.assemble import Assembly
 from launcher.data.prepare import Sizes, prepare
 from launcher.data.source import DataSpec
 from launcher.decode import decode
 spec, cache, workers, piece_bytes = sys.argv[1:]
 sizes = Sizes(piece_bytes=int(piece_bytes), small_bytes=0)
-print(prepare(decode(DataSpec, json.loads(spec)), Path(cache), workers=int(workers), sizes=sizes))
+def wait(progress):
+    time.sleep(0.05)
+def add_slowly(*given, add=Assembly.add):
+    time.sleep(0.02)
+    add(*given)
+Assembly.add = add_slowly
+print(prepare(decode(DataSpec, json.loads(spec)), Path(cache), workers=int(workers), report=wait, sizes=sizes))
 """
 
 
@@ -88,14 +96,14 @@ def test_ten_kills_at_random_change_no_byte(spec: DataSpec, tmp_path: Path) -> N
         return len(list(cache.glob(".*.work/part-*")))
 
     for kill in range(KILLS):
-        done, more = parts(), chance.randrange(4)
+        done, more = parts(), chance.randrange(3)
         with preparing(spec, cache, workers=2 if kill % 4 == 1 else 1) as process:
             # The last kills strike while the parts are put together.
             if kill < KILLS - 2:
                 wait_until(functools.partial(lambda until: parts() > until, done + more), process)
             else:
                 wait_until(lambda: any(cache.glob(".*.work/assembly-*")), process)
-            time.sleep(chance.random() / 50)
+            time.sleep(chance.random() / 20)
             process.send_signal(signal.SIGSTOP)
             assert process.poll() is None, "the process must not be done before it is killed"
         reached.append(parts())

@@ -10,9 +10,10 @@ count: a question all rows begin with says nothing of any of them.
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from launcher.data.clean.buckets import Buckets
 from launcher.data.clean.words import Runs, spoken, words
 from launcher.data.formats import Conversation
-from launcher.data.order import UInt64Array
+from launcher.data.order import Int64Array, UInt64Array
 
 _FEWEST_WORDS = 5
 _COMMON_ROWS = 10
@@ -71,18 +72,29 @@ class HeldOut:
         for start in range(0, len(self._runs), 1 << 20):
             self._maybe[self._runs[start : start + (1 << 20)] >> np.uint64(64 - _FILTER_BITS)] = True
 
-    def common(self, conversation: Conversation) -> str | None:
-        """The first words that a row has in common with a held-out one; None where there are none."""
+    def common(self, conversations: Sequence[Conversation]) -> list[str | None]:
+        """Of each row, words that it has in common with a held-out one; None where there are none.
+
+        All rows are looked at as one text, whose runs across two rows do not count: a call per row would cost more
+        than the work.
+        """
+        told: list[str | None] = [None] * len(conversations)
         if not len(self._runs):
-            return None
-        said = words(spoken(conversation))
+            return told
+        each = [words(spoken(conversation)) for conversation in conversations]
+        said = list(itertools.chain.from_iterable(each))
+        owner = np.repeat(np.arange(len(each)), [len(mine) for mine in each])
         made = Runs(said)
         for length in self._lengths:
-            mine = made.of(length)
-            likely = np.flatnonzero(self._maybe[mine >> np.uint64(64 - _FILTER_BITS)])
-            if len(likely):
-                places = np.searchsorted(self._runs, mine[likely])
-                found = likely[self._runs[np.minimum(places, len(self._runs) - 1)] == mine[likely]]
-                if len(found):
-                    return " ".join(said[found[0] : found[0] + length])
-        return None
+            for start in self._found(made.of(length)).tolist():
+                row = owner[start]
+                if row == owner[start + length - 1] and told[row] is None:
+                    told[row] = b" ".join(said[start : start + length]).decode("utf-8", errors="replace")
+        return told
+
+    def _found(self, mine: UInt64Array) -> Int64Array:
+        """The places in `mine` whose numbers are in the table."""
+        likely = np.flatnonzero(self._maybe[mine >> np.uint64(64 - _FILTER_BITS)])
+        places = np.minimum(np.searchsorted(self._runs, mine[likely]), len(self._runs) - 1)
+        found: Int64Array = likely[self._runs[places] == mine[likely]]
+        return found

@@ -18,6 +18,8 @@ from launcher.data.order import UInt64Array
 
 # Chinese and Japanese put no spaces between words, so that each character counts as one.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+_ASCII_WORDS = bytes(code if chr(code).isalnum() or chr(code) == "_" else 32 for code in bytes(range(128)).lower())
+_ASCII_WORDS += bytes(128)
 # Any odd number has an inverse modulo 2**64.
 _BASE = 0x9E3779B97F4A7C15
 _MOST_KNOWN = 1 << 18
@@ -42,9 +44,12 @@ def spoken(conversation: Conversation) -> str:
     return "" if plain is None else f"{plain.prompt}\n{plain.completion}"
 
 
-def words(text: str) -> list[str]:
-    """The words of a text, lower-cased, without punctuation."""
-    return _WORD.findall(text.lower())
+def words(text: str) -> list[bytes]:
+    """The words of a text, lower-cased, without punctuation, in UTF-8."""
+    if text.isascii():
+        # Several times as fast, and the same.
+        return text.encode().translate(_ASCII_WORDS).split()
+    return [word.encode("utf-8", errors="surrogatepass") for word in _WORD.findall(text.lower())]
 
 
 class Runs:
@@ -54,7 +59,7 @@ class Runs:
     algorithms", IBM J. Res. Dev. 1987, modulo 2**64.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[bytes]) -> None:
         hashes = np.fromiter(map(_HASHES.__getitem__, words), dtype=np.uint64, count=len(words))
         self._powers, self._inverses = _POWERS.upto(len(words))
         self._sums = np.zeros(len(words) + 1, dtype=np.uint64)
@@ -68,13 +73,13 @@ class Runs:
         return different * self._inverses[: len(different)]
 
 
-class _Hashes(dict[str, int]):
+class _Hashes(dict[bytes, int]):
     """64-bit hashes of words, remembered; the same on every machine, which Python's own are not."""
 
-    def __missing__(self, word: str) -> int:
+    def __missing__(self, word: bytes) -> int:
         if len(self) >= _MOST_KNOWN:
             self.clear()
-        made = hashlib.blake2b(word.encode("utf-8", errors="surrogatepass"), digest_size=8).digest()
+        made = hashlib.blake2b(word, digest_size=8).digest()
         self[word] = int.from_bytes(made, "little")
         return self[word]
 
