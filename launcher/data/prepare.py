@@ -105,7 +105,11 @@ def _try(spec: DataSpec, final: Path, stats: Stats, workers: int, report: Report
     """Whether `final` is there now; False where the work folder vanished and it is not: start again."""
     work = _work(final)
     work.mkdir(mode=0o700, exist_ok=True)
-    number = work.stat().st_ino
+    # Held open, so that no later folder gets its inode.
+    try:
+        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return _is_there(final)
     try:
         # Whoever published since the last look has taken the work folder away, and this one is new and empty.
         if not _is_there(final):
@@ -116,10 +120,12 @@ def _try(spec: DataSpec, final: Path, stats: Stats, workers: int, report: Report
     except FileNotFoundError:
         if _is_there(final):
             return True
-        if work.exists() and work.stat().st_ino == number:
+        if work.exists() and os.path.samestat(work.stat(), os.fstat(held)):
             raise
         # Somebody else met a bad row, and removed what was done.
         return False
+    finally:
+        os.close(held)
     _remove(work)
     _sweep(final.parent)
     return True

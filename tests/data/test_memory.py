@@ -45,5 +45,4 @@ def test_ten_times_the_data_takes_no_more_memory(make_spec: MakeSpec, tmp_path: 
         spec = make_spec(path, seq_len=256)
         spec = dataclasses.replace(spec, clean=dataclasses.replace(spec.clean, duplicates=Duplicates.exact))
         peaks.append(peak_kb(spec, tmp_path / "cache"))
-    print(peaks)
     assert peaks[1] < peaks[0] + TOLERANCE_KB, peaks

@@ -82,15 +82,15 @@ def test_position_zero_is_never_counted(write_rows: WriteRows, make_spec: MakeSp
     assert store.trained_count(0) == len(ids) - 1
 
 
-def test_workers_and_chunks_do_not_change_a_byte(write_rows: WriteRows, make_spec: MakeSpec, tmp_path: Path) -> None:
+def test_workers_and_pieces_do_not_change_a_byte(write_rows: WriteRows, make_spec: MakeSpec, tmp_path: Path) -> None:
     first = write_rows([chat_row(f"question {n}", "yes " * (n % 7 + 1)) for n in range(60)], "1.jsonl")
     second = write_rows([{"prompt": f"p{n}", "completion": "é😀"} for n in range(20)], "2.jsonl")
     spec = make_spec(first, second, overlong=Overlong.truncate_right, seq_len=24)
     alone = prepare(spec, tmp_path / "a", workers=1)
-    chunked = prepare(spec, tmp_path / "b", workers=1, sizes=Sizes(piece_bytes=97))
+    cut = prepare(spec, tmp_path / "b", workers=1, sizes=Sizes(piece_bytes=97))
     pooled = prepare(spec, tmp_path / "c", workers=2, sizes=Sizes(piece_bytes=1500, small_bytes=0))
-    assert alone.name == chunked.name == pooled.name
-    assert data_files(alone) == data_files(chunked) == data_files(pooled)
+    assert alone.name == cut.name == pooled.name
+    assert data_files(alone) == data_files(cut) == data_files(pooled)
     assert TokenStore(alone).meta == TokenStore(pooled).meta
 
 
@@ -112,27 +112,27 @@ def test_a_limit_counts_rows_of_its_source(write_rows: WriteRows, make_spec: Mak
     ]
 
 
-@pytest.mark.parametrize(("workers", "chunk_bytes"), [(1, None), (1, 64), (2, 2048)])
+@pytest.mark.parametrize(("workers", "piece_bytes"), [(1, None), (1, 64), (2, 2048)])
 def test_bad_rows_are_named_by_their_true_line_and_nothing_is_left(
-    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, workers: int, chunk_bytes: int | None
+    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, workers: int, piece_bytes: int | None
 ) -> None:
     rows: list[Any] = [chat_row(f"question {n}", "a") for n in range(40)]
     rows[4], rows[17], rows[19], rows[20] = "", "{broken", {"messages": []}, {"text": "?"}
     good, bad = write_rows(rows[:4], "good"), write_rows(rows, "bad")
     with pytest.raises(UserError) as caught:
-        prepare(make_spec(good, bad), cache, workers=workers, sizes=Sizes(piece_bytes=chunk_bytes, small_bytes=0))
+        prepare(make_spec(good, bad), cache, workers=workers, sizes=Sizes(piece_bytes=piece_bytes, small_bytes=0))
     assert [problem.where for problem in caught.value.problems] == [f"{bad}:{line}" for line in (18, 20, 21)]
     assert "not JSON" in caught.value.problems[0].message
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("chunk_bytes", [None, 32])
+@pytest.mark.parametrize("piece_bytes", [None, 32])
 def test_no_more_than_ten_bad_rows_are_listed(
-    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, chunk_bytes: int | None
+    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, piece_bytes: int | None
 ) -> None:
     path = write_rows(["{broken"] * 50)
     with pytest.raises(UserError) as caught:
-        prepare(make_spec(path), cache, workers=1, sizes=Sizes(piece_bytes=chunk_bytes))
+        prepare(make_spec(path), cache, workers=1, sizes=Sizes(piece_bytes=piece_bytes))
     assert [problem.where for problem in caught.value.problems] == [f"{path}:{n}" for n in range(1, 11)]
 
 
