@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from launcher.data.batches import Layout
 from launcher.data.mixture import Mixture
 from launcher.data.order import Order
 from launcher.data.samples import Samples
-from launcher.data.tokens import DTYPES, META_FILE, FileMark, Meta, SourceMeta, TokenStore
+from launcher.data.tokens import DTYPES, META_FILE, SHARDED, FileMark, Meta, SourceMeta, TokenStore, data_file
 from launcher.plain import plain
 from launcher.publish import publish_json
 from launcher.runplan import Batch
@@ -98,23 +99,28 @@ def resident_mb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
+def _file(column: str) -> str:
+    return data_file(column, 0 if column in SHARDED else None)
+
+
 def make_store(folder: Path, sizes: tuple[int, ...]) -> TokenStore:
     """A prepared folder with so many rows of `LENGTH` zeros, none trained on."""
     rows = sum(sizes)
-    elements = {"tokens.bin": rows * LENGTH, "trained.bin": rows * LENGTH, "trained_counts.bin": rows}
-    for name, count in elements.items():
-        with (folder / name).open("wb") as file:
-            file.truncate(count * np.dtype(DTYPES[name]).itemsize)
-    for name in ("offsets.bin", "pack_rows.bin", "pack_offsets.bin"):
-        count, unit = (rows, 1) if name == "pack_rows.bin" else (rows + 1, LENGTH if name == "offsets.bin" else 1)
-        with (folder / name).open("wb") as file:
+    counts = {"tokens": rows * LENGTH, "trained": rows * LENGTH, "trained_counts": rows}
+    for column, count in counts.items():
+        with (folder / _file(column)).open("wb") as file:
+            file.truncate(count * np.dtype(DTYPES[column]).itemsize)
+    for column in ("offsets", "pack_rows", "pack_offsets"):
+        count, unit = (rows, 1) if column == "pack_rows" else (rows + 1, LENGTH if column == "offsets" else 1)
+        with (folder / _file(column)).open("wb") as file:
             for start in range(0, count, BLOCK):
                 file.write((np.arange(start, min(start + BLOCK, count), dtype=np.int64) * unit).tobytes())
-    marks = {name: FileMark(bytes=(folder / name).stat().st_size, sha256="") for name in DTYPES}
+    names = map(_file, DTYPES)
+    marks = {name: FileMark(bytes=(folder / name).stat().st_size, sha256="") for name in names}
     sources = tuple(
         SourceMeta(name=f"s{number}", rows=size, packs=size, tokens=size * LENGTH) for number, size in enumerate(sizes)
     )
-    numbers = {field.name: 0 for field in fields(Meta) if field.type == "int"}
+    numbers: dict[str, Any] = {field.name: 0 for field in fields(Meta) if field.type == "int"}
     numbers |= {"rows": rows, "rows_in": rows, "tokens": rows * LENGTH}
     publish_json(folder / META_FILE, plain(Meta(key="", sources=sources, files=marks, spec={}, versions={}, **numbers)))
     return TokenStore(folder)

@@ -33,7 +33,6 @@ TORCH_FREE = (
     "data.check",
     "data.formats",
     "data.faults",
-    "data.jsonl",
     "data.key",
     "data.read",
     "data.source",

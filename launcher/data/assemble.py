@@ -1,6 +1,6 @@
-"""Joining part files into the data files of a prepared folder.
+"""Writing the data files of a prepared folder.
 
-Owns the writing side of the layout in `tokens`. Must not know how parts are made.
+Owns the writing side of the layout in `tokens`. Must not know parts, or which rows stay.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from types import TracebackType
 
 import numpy as np
 
-from launcher.data.chunks import PART_SUFFIXES, create_private, part_file
 from launcher.data.packing import WINDOW_ROWS, pack
-from launcher.data.tokens import DTYPES, FileMark
+from launcher.data.parts import create_private
+from launcher.data.tokens import DTYPES, REJECTED_FILE, SHARDED, AnyArray, FileMark, data_file
 
+SHARD_TOKENS = 1 << 28
+"""Tokens of a shard, at most: 1 GiB of ids."""
 _COPY_BYTES = 1 << 20
 
 
@@ -46,14 +48,16 @@ class _DataFile:
 
 
 class Assembly:
-    """The data files of `folder` while they grow, part by part in the order of the rows."""
+    """The data files of `folder` while they grow, in the order of the rows."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._files = {name: _DataFile(folder / name) for name in DTYPES}
-        self._next_offset = 0
-        for name in ("offsets.bin", "pack_offsets.bin"):
-            self._files[name].write(np.int64(0).tobytes())
+    def __init__(self, folder: Path, shard_tokens: int = SHARD_TOKENS) -> None:
+        self._folder, self._shard_tokens = folder, shard_tokens
+        names = [data_file(name) for name in DTYPES if name not in SHARDED]
+        self._files = {name: _DataFile(folder / name) for name in (*names, REJECTED_FILE)}
+        self._marks: dict[str, FileMark] = {}
+        self._shard, self._in_shard, self._next_offset = -1, 0, 0
+        for name in ("offsets", "pack_offsets"):
+            self._files[data_file(name)].write(np.int64(0).tobytes())
 
     def __enter__(self) -> Assembly:
         return self
@@ -62,35 +66,58 @@ class Assembly:
         for file in self._files.values():
             file.close()
 
-    def add(self, number: int) -> None:
-        """Append chunk `number`'s part and delete its files."""
-        tokens, trained, lengths, counts = (part_file(self._folder, number, suffix) for suffix in PART_SUFFIXES)
-        for path, name in ((tokens, "tokens.bin"), (trained, "trained.bin"), (counts, "trained_counts.bin")):
-            for block in _blocks(path):
-                self._files[name].write(block)
-        offsets = self._next_offset + np.cumsum(np.fromfile(lengths, dtype=np.int32), dtype=np.int64)
-        if len(offsets):
-            self._next_offset = int(offsets[-1])
-        self._files["offsets.bin"].write(offsets.tobytes())
-        for path in (tokens, trained, lengths, counts):
-            path.unlink()
+    def add(self, tokens: AnyArray, trained: AnyArray, lengths: AnyArray, counts: AnyArray) -> None:
+        """Append rows: their tokens and masks end to end, and per row how many of each."""
+        ends = np.cumsum(lengths, dtype=np.int64)
+        self._files[data_file("offsets")].write((self._next_offset + ends).tobytes())
+        self._files[data_file("trained_counts")].write(counts.astype(np.int32).tobytes())
+        row, start = 0, 0
+        while row < len(ends):
+            room = self._shard_tokens - self._in_shard
+            fitting = int(np.searchsorted(ends, start + room, side="right"))
+            if fitting == row or self._shard < 0:
+                self._next_shard()
+                fitting = max(int(np.searchsorted(ends, start + self._shard_tokens, side="right")), row + 1)
+            stop = int(ends[fitting - 1])
+            for name, values in (("tokens", tokens), ("trained", trained)):
+                self._files[data_file(name, self._shard)].write(np.ascontiguousarray(values[start:stop]).tobytes())
+            self._in_shard += stop - start
+            row, start = fitting, stop
+        self._next_offset += start
+
+    def add_rejected(self, path: Path) -> None:
+        """Append lines to the file of rejected rows."""
+        for block in _blocks(path):
+            self._files[REJECTED_FILE].write(block)
 
     def pack(self, rows: int, seq_len: int) -> int:
         """Pack the last `rows` rows among themselves, which are those of one source; how many packs that makes."""
-        self._files["offsets.bin"].flush()
-        ends = np.memmap(self._folder / "offsets.bin", dtype=np.int64, mode="r")
+        self._files[data_file("offsets")].flush()
+        ends = np.memmap(self._folder / data_file("offsets"), dtype=np.int64, mode="r")
         made = 0
         for start in range(len(ends) - 1 - rows, len(ends) - 1, WINDOW_ROWS):
             window = ends[start : min(start + WINDOW_ROWS + 1, len(ends))]
             members, offsets = pack(np.diff(window), seq_len)
-            self._files["pack_rows.bin"].write((members + start).tobytes())
-            self._files["pack_offsets.bin"].write((offsets[1:] + start).tobytes())
+            self._files[data_file("pack_rows")].write((members + start).tobytes())
+            self._files[data_file("pack_offsets")].write((offsets[1:] + start).tobytes())
             made += len(offsets) - 1
         return made
 
     def sync(self) -> dict[str, FileMark]:
         """Make everything durable; each file's size and hash."""
-        return {name: file.sync() for name, file in self._files.items()}
+        self._marks |= {name: file.sync() for name, file in self._files.items()}
+        return {name: self._marks[name] for name in sorted(self._marks)}
+
+    def _next_shard(self) -> None:
+        for name in SHARDED:
+            if self._shard >= 0:
+                done = self._files.pop(data_file(name, self._shard))
+                self._marks[data_file(name, self._shard)] = done.sync()
+                done.close()
+            new = data_file(name, self._shard + 1)
+            self._files[new] = _DataFile(self._folder / new)
+        self._shard += 1
+        self._in_shard = 0
 
 
 def _blocks(path: Path) -> Iterable[bytes]:

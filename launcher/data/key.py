@@ -7,19 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from launcher.data.source import DataSpec
-from launcher.data.tokens import META_FILE
+from launcher.data.source import DataSpec, Fix, Source
 from launcher.digest import file_sha256
+from launcher.plain import plain
+from launcher.publish import publish_json
 
-DATA_VERSION = 2
+Stats: TypeAlias = list[tuple[int, int, int]]
+"""Size in bytes, time of change in ns and inode, per file."""
+
+DATA_VERSION = 3
 """Raise it when the same spec would give other tokens or another layout; prepared data is then made anew."""
+
+META_FILE = "meta.json"
+"""Comes into a prepared folder last: where it is, all is."""
 
 _BLOCK_BYTES = 64 << 10
 _BLOCKS = 64
-# Below this size a source is hashed whole (a quarter of a second), so that no edit at all goes unseen.
-_WHOLE_BYTES = 256 << 20
+WHOLE_BYTES = 256 << 20
+"""Up to this size in all, sources are read to be known (a quarter of a second)."""
+_READERS = 8
 _TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
@@ -51,29 +61,89 @@ def content_mark(path: Path) -> str:
 
 
 def cache_key(spec: DataSpec) -> str:
-    """SHA-256, in hex, over the contents of the sources and the tokenizer and the settings; paths do not count.
+    """SHA-256, in hex, over the contents of sources, held-out rows and tokenizer, and the settings that tell in tokens.
 
-    A tokenizer that is a hub id stands for itself: a new revision under the same id is not seen.
+    Reads every file whole. Paths, names, tags, weights and counts do not matter. What lies on a hub, data or tokenizer,
+    stands for itself: a new revision under the same name is not seen. FileNotFoundError where a file is missing.
     """
-    parts = {
-        "data_version": DATA_VERSION,
-        "sources": [
-            [[_source_mark(Path(path)) for path in source.paths], source.format.value, source.limit]
-            for source in spec.sources
-        ],
-        "tokenizer": _tokenizer_mark(spec.tokenizer),
-        "chat_template": None if spec.chat_template is None else file_sha256(Path(spec.chat_template)),
-        "train_on": spec.train_on.value,
-        "seq_len": spec.seq_len,
-        "overlong": spec.overlong.value,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    paths = _paths(spec)
+    # Hashing leaves Python's lock, and storage answers several readers faster than one.
+    with ThreadPoolExecutor(_READERS) as pool:
+        marks = dict(zip(paths, pool.map(file_sha256, map(Path, paths)), strict=True))
+    return _hash(_settings(spec) | {"files": [marks[path] for path in paths]})
 
 
 def find(spec: DataSpec, cache_root: Path) -> Path | None:
-    """The folder that holds `spec` prepared; None if nobody has done it."""
-    folder = cache_root / cache_key(spec)
+    """The prepared folder of `spec` under `cache_root`, if one is known; cheap whatever the size.
+
+    Sources of more than 256 MiB in all are not read: a record says which key files of these sizes, times and inodes
+    had. None where there is no record; `prepare` then reads them, and finds the folder if it is there.
+    """
+    try:
+        stats = stat_marks(spec)
+        if sum(size for size, _, _ in stats) <= WHOLE_BYTES:
+            key = cache_key(spec)
+        else:
+            key = json.loads(_record(spec, stats, cache_root).read_text(encoding="utf-8"))["key"]
+    except FileNotFoundError:
+        return None
+    folder = cache_root / key
     return folder if (folder / META_FILE).is_file() else None
+
+
+def remember(spec: DataSpec, stats: Stats, key: str, cache_root: Path) -> None:
+    """Note for `find` that files with `stats` have `key`, where it will not read them."""
+    if sum(size for size, _, _ in stats) > WHOLE_BYTES:
+        record = _record(spec, stats, cache_root)
+        record.parent.mkdir(mode=0o700, exist_ok=True)
+        publish_json(record, {"key": key})
+
+
+def stat_marks(spec: DataSpec) -> Stats:
+    """Size, time of change and inode of each file; FileNotFoundError where one is missing."""
+    found = [Path(path).stat() for path in _paths(spec)]
+    return [(stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in found]
+
+
+def looks_for_held_out(spec: DataSpec) -> bool:
+    """Whether training rows are compared with held-out ones."""
+    return bool(spec.held_out) and spec.clean.contamination is not Fix.keep
+
+
+def _record(spec: DataSpec, stats: Stats, cache_root: Path) -> Path:
+    return cache_root / "known" / f"{_hash(_settings(spec) | {'files': stats})}.json"
+
+
+def _paths(spec: DataSpec) -> list[str]:
+    """All files whose contents count, in order."""
+    sources = (*spec.sources, *(spec.held_out if looks_for_held_out(spec) else ()))
+    paths = [path for source in sources for path in source.paths]
+    return paths if spec.chat_template is None else [*paths, spec.chat_template]
+
+
+def _settings(spec: DataSpec) -> dict[str, Any]:
+    return {
+        "data_version": DATA_VERSION,
+        "sources": [_source(source) for source in spec.sources],
+        "held_out": [_source(source) for source in spec.held_out] if looks_for_held_out(spec) else [],
+        "tokenizer": _tokenizer_mark(spec.tokenizer),
+        "chat_template": spec.chat_template is not None,
+        "train_on": spec.train_on.value,
+        "seq_len": spec.seq_len,
+        "overlong": spec.overlong.value,
+        "clean": plain(spec.clean),
+    }
+
+
+def _source(source: Source) -> dict[str, Any]:
+    """How a source is read; `files` says what is in it, of which it has so many."""
+    described = plain(source)
+    kept = {name: described[name] for name in ("hub", "format", "columns", "unit", "limit")}
+    return kept | {"files": len(source.paths)}
+
+
+def _hash(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _block_starts(size: int) -> list[int]:
@@ -81,10 +151,6 @@ def _block_starts(size: int) -> list[int]:
         return list(range(0, size, _BLOCK_BYTES))
     last = size - _BLOCK_BYTES
     return [last * number // (_BLOCKS - 1) for number in range(_BLOCKS)]
-
-
-def _source_mark(path: Path) -> str:
-    return file_sha256(path) if path.stat().st_size <= _WHOLE_BYTES else content_mark(path)
 
 
 def _tokenizer_mark(tokenizer: str) -> dict[str, str] | str:

@@ -1,84 +1,90 @@
 """Tokenising a data set once, into a folder that is complete or absent.
 
-Owns the cache: its key's folder, the private folder beside it, the worker processes, and who wins when two prepare at
-once. Must not know formats or templates (`chunks` does the work).
+Owns the cache: its key's folder, the work folder beside it that all who prepare the same key share, and who wins when
+two finish at once. Must not know formats, templates or cleaning.
+
+    CACHE/KEY/          the prepared data, renamed into place when it is whole
+    CACHE/.KEY.work/    what is done so far: parts, each complete or absent, and private folders; gone when KEY is there
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import itertools
-import multiprocessing
+import os
 import shutil
+import socket
 import tempfile
-from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.data.assemble import Assembly
-from launcher.data.chunks import MOST_FAULTS, Chunk, Part, tokenise, tokenise_in_worker
-from launcher.data.encode import load_encoder
-from launcher.data.jsonl import end_of_rows, line_problem
-from launcher.data.key import DATA_VERSION, cache_key
-from launcher.data.progress import Progress, Report, silent
-from launcher.data.read import unreadable
-from launcher.data.source import DataSpec, Source
-from launcher.data.tokens import META_FILE, FileMark, Meta, SourceMeta
+from launcher.data.assemble import SHARD_TOKENS
+from launcher.data.clean.buckets import BUCKET_BYTES
+from launcher.data.finish import finish
+from launcher.data.key import Stats, cache_key, find, looks_for_held_out, remember, stat_marks
+from launcher.data.making import make_parts, write_held_out
+from launcher.data.progress import Report, silent
+from launcher.data.read import pieces, resolved, unreadable
+from launcher.data.source import DataSpec
+from launcher.data.tokenise import Job
+from launcher.data.tokens import META_FILE
 from launcher.errors import LauncherError, Problem, UserError
-from launcher.plain import plain
-from launcher.publish import publish_dir, publish_json
+from launcher.publish import publish_dir
 
-CHUNK_BYTES = 8 << 20
 # Below this, starting processes (seconds, for transformers' imports) costs more than it saves.
 SMALL_BYTES = 4 << 20
-_SMALLEST_CHUNK_BYTES = 1 << 20
-# After the first bad row, so many chunks more are searched for others, and not the whole data set.
-_SEARCH_CHUNKS = 16
+_LEAST_PIECE_BYTES, _MOST_PIECE_BYTES = 1 << 20, 32 << 20
+_PIECES = 256
+_TRIES = 5
+# Longer than any preparation goes without writing a file.
+_STALE_S = 86_400.0
+_OLD_WORK_S = 7 * 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """How much is held at once; none of it tells in the rows or their order."""
+
+    piece_bytes: int | None = None
+    """Of a source, for one worker at a time; None follows from the size of all, never from the number of workers."""
+    small_bytes: int = SMALL_BYTES
+    """Less than this is done in the process that asks."""
+    bucket_bytes: int = BUCKET_BYTES
+    """Records sorted at once."""
+    shard_tokens: int = SHARD_TOKENS
+    """Tokens of a file of tokens, at most."""
 
 
 def prepare(
-    spec: DataSpec,
-    cache_root: Path,
-    *,
-    workers: int,
-    report: Report = silent,
-    chunk_bytes: int | None = None,
-    small_bytes: int = SMALL_BYTES,
+    spec: DataSpec, cache_root: Path, *, workers: int, report: Report = silent, sizes: Sizes | None = None
 ) -> Path:
     """The folder under `cache_root` that holds `spec` tokenised, made now unless it is there.
 
-    Rows keep the order of the sources and of their lines, whatever `workers` and `chunk_bytes` are; less than
-    `small_bytes` is done in this process. Several processes may prepare the same spec at once; one's work is kept.
-    Raises UserError for unusable files, rows (FILE:LINE, ten at most) and tokenizers, and then leaves nothing behind.
+    Rows keep the order of the sources and of their lines, whatever `workers` is. What a killed preparation had done is
+    not done again. Several processes may prepare the same spec at once; each uses the parts that others have made, and
+    one's result is kept. Raises UserError for unusable files, rows (FILE:LINE, ten at most) and tokenizers, and then
+    leaves nothing behind.
     """
     _check(spec)
+    found = find(spec, cache_root)
+    if found is not None:
+        return found
+    stats = stat_marks(spec)
     key = cache_key(spec)
-    final = cache_root / key
-    if (final / META_FILE).is_file():
-        return final
     cache_root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{key[:16]}.", dir=cache_root))
-    try:
-        chunks = _chunks(spec, workers, chunk_bytes)
-        processes = workers if _bytes(chunks) >= small_bytes else 1
-        # Closed before the folder goes, so that no worker is left writing into it.
-        with contextlib.closing(_parts(spec, chunks, temporary, processes)) as parts:
-            meta = _build(spec, key, zip(chunks, parts, strict=False), temporary, report, _bytes(chunks))
-        if cache_key(spec) != key:
-            remedy = "start again once nothing writes to it any more"
-            raise UserError(Problem(where="data", message="a source changed while it was read", remedy=remedy))
-        publish_json(temporary / META_FILE, plain(meta))
-        _publish(temporary, final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return final
+    final = cache_root / key
+    for _ in range(_TRIES):
+        if _is_there(final) or _try(spec, final, stats, workers, report, sizes or Sizes()):
+            remember(spec, stats, key, cache_root)
+            return final
+    message = f"{_work(final)} was taken away {_TRIES} times while it was written to"
+    raise LauncherError(Problem(where="data", message=message, remedy="look who removes it, and start again"))
 
 
 def _check(spec: DataSpec) -> None:
-    problems = [problem for source in spec.sources for problem in unreadable(source, "data")]
+    sources = (*spec.sources, *(spec.held_out if looks_for_held_out(spec) else ()))
+    problems = [problem for source in sources for problem in unreadable(source, "data")]
     if spec.chat_template is not None and not Path(spec.chat_template).is_file():
         message = f"{spec.chat_template} is not a file"
         problems.append(Problem(where="data.chat_template", message=message, remedy="name a Jinja file"))
@@ -86,138 +92,132 @@ def _check(spec: DataSpec) -> None:
         raise UserError(*problems)
 
 
-def _chunks(spec: DataSpec, workers: int, chunk_bytes: int | None) -> list[Chunk]:
-    """All sources cut into byte ranges; without a size given, small enough to keep every worker busy."""
-    files = [(source, Path(path)) for source in spec.sources for path in source.paths]
-    ends = [path.stat().st_size if source.limit is None else end_of_rows(path, source.limit) for source, path in files]
-    size = chunk_bytes or max(_SMALLEST_CHUNK_BYTES, min(CHUNK_BYTES, sum(ends) // (4 * workers)))
-    ranges = [
-        (source, path, start, min(start + size, end))
-        for (source, path), end in zip(files, ends, strict=True)
-        for start in range(0, end, size)
-    ]
-    return [
-        Chunk(number=number, source=source, path=str(path), start_byte=start, end_byte=end)
-        for number, (source, path, start, end) in enumerate(ranges)
-    ]
+def _is_there(final: Path) -> bool:
+    return (final / META_FILE).is_file()
 
 
-def _bytes(chunks: Iterable[Chunk]) -> int:
-    return sum(chunk.end_byte - chunk.start_byte for chunk in chunks)
+def _work(final: Path) -> Path:
+    return final.with_name(f".{final.name}.work")
 
 
-def _parts(spec: DataSpec, chunks: list[Chunk], folder: Path, workers: int) -> Generator[Part, None, None]:
-    """What became of each chunk, in order; ends early some way after a bad row."""
-    made = _parts_here(spec, chunks, folder) if workers == 1 else _parts_in_pool(spec, chunks, folder, workers)
-    with contextlib.closing(made):
-        for part in made:
-            yield part
-            if part.faults:
-                yield from itertools.islice(made, _SEARCH_CHUNKS)
-                return
-
-
-def _parts_here(spec: DataSpec, chunks: list[Chunk], folder: Path) -> Generator[Part, None, None]:
-    encoder = load_encoder(spec.tokenizer, spec.chat_template, spec.train_on)
-    for chunk in chunks:
-        yield tokenise(spec, chunk, folder, encoder)
-
-
-def _parts_in_pool(spec: DataSpec, chunks: list[Chunk], folder: Path, workers: int) -> Generator[Part, None, None]:
-    """Like `_parts_here` in `workers` processes, never more than two chunks per worker ahead of the reader."""
-    # Not fork: a training process has threads and perhaps CUDA, neither of which survives it.
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=multiprocessing.get_context("spawn"))
-    waiting: deque[Future[Part]] = deque()
+def _try(spec: DataSpec, final: Path, stats: Stats, workers: int, report: Report, sizes: Sizes) -> bool:
+    """Whether `final` is there now; False where the work folder vanished and it is not: start again."""
+    work = _work(final)
+    work.mkdir(mode=0o700, exist_ok=True)
+    # Held open, so that no later folder gets its inode.
     try:
-        for chunk in chunks:
-            waiting.append(pool.submit(tokenise_in_worker, spec, chunk, folder))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        message = f"one of {workers} tokenising processes was killed, most often for want of memory"
-        raise LauncherError(Problem(where="data", message=message, remedy="use fewer workers")) from None
+        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return _is_there(final)
+    try:
+        # Whoever published since the last look has taken the work folder away, and this one is new and empty.
+        if not _is_there(final):
+            _make(spec, final, stats, workers, report, sizes)
+    except UserError:
+        _remove(work)
+        raise
+    except FileNotFoundError:
+        if _is_there(final):
+            return True
+        if work.exists() and os.path.samestat(work.stat(), os.fstat(held)):
+            raise
+        # Somebody else met a bad row, and removed what was done.
+        return False
     finally:
-        pool.shutdown(cancel_futures=True)
+        os.close(held)
+    _remove(work)
+    _sweep(final.parent)
+    return True
 
 
-def _build(
-    spec: DataSpec, key: str, made: Iterable[tuple[Chunk, Part]], folder: Path, report: Report, bytes_total: int
-) -> Meta:
-    """Assemble parts as they come; UserError with every problem found."""
-    problems: list[Problem] = []
-    total, bytes_done = Part(), 0
-    total_of: list[tuple[Source, Part]] = []
-    sources: list[SourceMeta] = []
-    with Assembly(folder) as assembly:
-        for chunk, part in made:
-            path = Path(chunk.path)
-            problems += part.problems
-            problems += (line_problem(path, fault) for fault in part.faults)
-            if part.problems or len(problems) >= MOST_FAULTS:
-                break
-            if total_of and chunk.source is not total_of[-1][0]:
-                sources.append(_close(assembly, spec, *total_of[-1]))
-            if not total_of or chunk.source is not total_of[-1][0]:
-                total_of.append((chunk.source, Part()))
-            assembly.add(chunk.number)
-            _add(total, part)
-            _add(total_of[-1][1], part)
-            bytes_done += chunk.end_byte - chunk.start_byte
-            report(Progress(bytes_done=bytes_done, bytes_total=bytes_total, rows=total.rows_in, tokens=total.tokens))
-        problems = problems or _nothing_left(spec, total)
-        if problems:
-            raise UserError(*problems[:MOST_FAULTS])
-        sources.append(_close(assembly, spec, *total_of[-1]))
-        return _meta(spec, key, total, tuple(sources), assembly.sync())
-
-
-def _close(assembly: Assembly, spec: DataSpec, source: Source, part: Part) -> SourceMeta:
-    packs = assembly.pack(part.rows, spec.seq_len)
-    return SourceMeta(name=source.name, rows=part.rows, packs=packs, tokens=part.tokens)
-
-
-def _add(total: Part, part: Part) -> None:
-    total.longest = max(total.longest, part.longest)
-    counts = ("rows_in", "rows", "dropped_overlong", "dropped_untrained", "truncated", "tokens", "trained_tokens")
-    for name in counts:
-        setattr(total, name, getattr(total, name) + getattr(part, name))
-
-
-def _nothing_left(spec: DataSpec, total: Part) -> list[Problem]:
-    if total.rows:
-        return []
-    names = ", ".join(source.name for source in spec.sources) or "no source"
-    if not total.rows_in:
-        return [Problem(where="data", message=f"no rows at all in {names}", remedy="check the files and data limits")]
-    message = f"none of the {total.rows_in} rows of {names} can be used: each has more than {spec.seq_len} tokens"
-    return [Problem(where="data.seq_len", message=message, remedy="raise data.seq_len, or set data.overlong=truncate")]
-
-
-def _meta(spec: DataSpec, key: str, total: Part, sources: tuple[SourceMeta, ...], files: dict[str, FileMark]) -> Meta:
-    return Meta(
-        key=key,
-        data_version=DATA_VERSION,
-        rows_in=total.rows_in,
-        rows=total.rows,
-        dropped_overlong=total.dropped_overlong,
-        dropped_untrained=total.dropped_untrained,
-        truncated=total.truncated,
-        tokens=total.tokens,
-        trained_tokens=total.trained_tokens,
-        longest=total.longest,
-        sources=sources,
-        files=files,
-        spec=plain(spec),
-        versions={name: importlib.metadata.version(name) for name in ("tokenizers", "transformers")},
+def _make(spec: DataSpec, final: Path, stats: Stats, workers: int, report: Report, sizes: Sizes) -> None:
+    here = replace(
+        spec,
+        sources=tuple(resolved(source) for source in spec.sources),
+        held_out=tuple(resolved(source) for source in spec.held_out) if looks_for_held_out(spec) else (),
     )
+    work = _work(final)
+    piece_bytes = sizes.piece_bytes or _piece_bytes(here)
+    held_out = work / "held-out" if looks_for_held_out(spec) else None
+    if held_out is not None:
+        write_held_out(here, held_out, piece_bytes, sizes.bucket_bytes)
+    job = Job(key=final.name, spec=here, work=work, held_out=held_out)
+    cut = pieces(here.sources, piece_bytes)
+    counts = make_parts(job, cut, report, workers, sizes.small_bytes)
+    with _private(work) as folder:
+        many = workers if sum(piece.size_bytes for piece in cut) >= sizes.small_bytes else 1
+        ready = finish(
+            job,
+            spec,
+            cut,
+            counts,
+            folder,
+            workers=many,
+            bucket_bytes=sizes.bucket_bytes,
+            shard_tokens=sizes.shard_tokens,
+        )
+        if stat_marks(spec) != stats:
+            remedy = "start again once nothing writes to it any more"
+            raise UserError(Problem(where="data", message="a source changed while it was read", remedy=remedy))
+        _publish(ready, final)
 
 
-def _publish(temporary: Path, final: Path) -> None:
+def _piece_bytes(spec: DataSpec) -> int:
+    """So much that there are some hundred pieces, for any number of workers, and none is large for memory."""
+    total = sum(Path(path).stat().st_size for source in spec.sources for path in source.paths)
+    return max(_LEAST_PIECE_BYTES, min(_MOST_PIECE_BYTES, total // _PIECES))
+
+
+@contextlib.contextmanager
+def _private(work: Path) -> Iterator[Path]:
+    """A folder for this process alone, in the work folder: it goes with that if this process is killed."""
+    for old in work.glob("assembly-*"):
+        if _is_stale(old):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"assembly-{os.getpid()}-{socket.gethostname()}-", dir=work))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_stale(folder: Path) -> bool:
+    """Whether the process that made a private folder is gone; of another machine's, whether it is still for long."""
+    _, number, rest = folder.name.split("-", 2)
+    if rest.startswith(f"{socket.gethostname()}-"):
+        return not Path(f"/proc/{number}").exists()
+    return _still_s(folder) > _STALE_S
+
+
+def _still_s(folder: Path) -> float:
+    """Seconds since anything in the folder was written; 0 where it is gone."""
+    newest = 0.0
+    with contextlib.suppress(FileNotFoundError):
+        newest = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    return time.time() - newest if newest else 0.0
+
+
+def _publish(ready: Path, final: Path) -> None:
     """Rename into place; where somebody else was first, theirs is the same and ours goes."""
     try:
-        publish_dir(temporary, final)
+        publish_dir(ready, final)
     except OSError:
-        if not (final / META_FILE).is_file():
+        if not _is_there(final):
             raise
+
+
+def _remove(work: Path) -> None:
+    """Take a work folder away at once, so that nobody goes on in half of one, and then delete it."""
+    gone = work.with_name(f"{work.name}.{os.getpid()}-{time.time_ns()}.gone")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(work, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sweep(cache_root: Path) -> None:
+    """Delete what killed processes left: work folders on their way out, and those that nobody came back to."""
+    for gone in cache_root.glob(".*.gone"):
+        shutil.rmtree(gone, ignore_errors=True)
+    for work in cache_root.glob(".*.work"):
+        if time.time() - work.stat().st_mtime > _OLD_WORK_S and _still_s(work) > _OLD_WORK_S:
+            _remove(work)

@@ -26,6 +26,8 @@ class Progress:
     """Rows read."""
     tokens: int
     """Tokens made."""
+    tokens_before: int = 0
+    """Those of them that an earlier start had made, and that say nothing of the rate."""
 
 
 Report = Callable[[Progress], None]
@@ -48,7 +50,7 @@ def shown(stream: TextIO) -> Iterator[Report]:
 
         def draw(progress: Progress) -> None:
             bar.total = progress.bytes_total
-            rate = progress.tokens / max(time.monotonic() - started, 1e-9)
+            rate = (progress.tokens - progress.tokens_before) / max(time.monotonic() - started, 1e-9)
             bar.set_postfix_str(f"{progress.rows:,} rows, {rate:,.0f} tokens/s", refresh=False)
             bar.update(progress.bytes_done - bar.n)
 
@@ -65,7 +67,7 @@ def _lines(stream: TextIO) -> Report:
             return
         last = now
         share = 100 * progress.bytes_done // max(progress.bytes_total, 1)
-        rate = progress.tokens / max(now - started, 1e-9)
+        rate = (progress.tokens - progress.tokens_before) / max(now - started, 1e-9)
         print(f"tokenised {share} %: {progress.rows:,} rows, {rate:,.0f} tokens/s", file=stream, flush=True)
 
     return write

@@ -5,28 +5,39 @@ Owns the layout of the folder that `prepare` publishes. Must not know how tokens
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from launcher.data.key import META_FILE as META_FILE
 from launcher.decode import decode
-from launcher.digest import file_sha256
 from launcher.errors import Problem, UserError
 
-META_FILE = "meta.json"
+REJECTED_FILE = "rejected.jsonl"
+"""Rows that are not trained on, in order: {source, where (FILE:LINE), step, reason, row}."""
 DTYPES: dict[str, type[np.generic]] = {
-    "tokens.bin": np.uint32,  # token ids, row after row
-    "trained.bin": np.uint8,  # per token: 1 where it carries loss
-    "offsets.bin": np.int64,  # rows + 1 positions in tokens.bin
-    "trained_counts.bin": np.int32,  # per row: how many tokens carry loss
-    "pack_rows.bin": np.int64,  # the rows, pack after pack
-    "pack_offsets.bin": np.int64,  # packs + 1 positions in pack_rows.bin
+    "tokens": np.uint32,  # token ids, row after row
+    "trained": np.uint8,  # per token: 1 where it carries loss
+    "offsets": np.int64,  # rows + 1 positions in tokens
+    "trained_counts": np.int32,  # per row: how many tokens carry loss
+    "pack_rows": np.int64,  # the rows, pack after pack
+    "pack_offsets": np.int64,  # packs + 1 positions in pack_rows
 }
-"""Each data file and its little-endian element type."""
+"""Each column and its little-endian element type."""
+SHARDED = ("tokens", "trained")
+"""Columns that are cut into files of equal rows, none of them in two."""
+
+
+def data_file(column: str, shard: int | None = None) -> str:
+    """The name of a column's file; of its shard, for those in `SHARDED`."""
+    return f"{column}.bin" if shard is None else f"{column}-{shard:05d}.bin"
+
 
 AnyArray: TypeAlias = npt.NDArray[Any]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
@@ -49,11 +60,23 @@ class SourceMeta:
     name: str
     """As the spec calls it."""
     rows: int
-    """Rows kept of it."""
+    """Rows stored of it."""
     packs: int
     """Sequences that they fill when packed."""
     tokens: int
     """Their tokens."""
+    rows_in: int = 0
+    """Rows read from it."""
+    trained_tokens: int = 0
+    """Its tokens that carry loss."""
+    fill: float = 0.0
+    """Share of its packed sequences that tokens fill."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Rows that are not trained on, by step."""
+    formats: dict[str, int] = field(default_factory=dict)
+    """Readable rows, by format."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """What the spec says of all its rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,29 +88,35 @@ class Meta:
     data_version: int
     """Which way of preparing made it."""
     rows_in: int
-    """Rows read from the sources."""
+    """Rows read from the sources; each of them is trained on or rejected."""
     rows: int
-    """Rows kept."""
-    dropped_overlong: int
-    """Rows left out because they were longer than `seq_len`."""
-    dropped_untrained: int
-    """Rows left out because truncation took every token that carries loss."""
+    """Rows stored; where some were split, more than those that were not rejected."""
     truncated: int
-    """Rows kept, cut to `seq_len`."""
+    """Rows cut to `seq_len`."""
+    split: int
+    """Rows split into several."""
+    untrained_pieces: int
+    """Parts of split rows that carry no loss, left out."""
     tokens: int
-    """Tokens over all rows kept."""
+    """Tokens over all rows stored."""
     trained_tokens: int
     """Those of them that carry loss."""
     longest: int
-    """Tokens of the longest row kept."""
+    """Tokens of the longest row stored."""
     sources: tuple[SourceMeta, ...]
     """The same by source."""
     files: dict[str, FileMark]
-    """Each data file's size and hash."""
+    """Each file's size and hash."""
     spec: dict[str, Any]
-    """The `DataSpec`, as JSON; its paths are those of whoever prepared it first."""
+    """The `DataSpec`, as JSON; its names, tags, weights and paths are those of whoever prepared it first."""
     versions: dict[str, str]
     """Libraries that made the tokens."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Rows that are not trained on, by step; they are in `rejected.jsonl`."""
+    lengths: dict[str, int] = field(default_factory=dict)
+    """Rows stored by length: the least tokens of a bin (1, 2, 3, 4, 6, 8, 12, 16 …) to the rows in it."""
+    turns: dict[str, int] = field(default_factory=dict)
+    """Rows that were not rejected by turns: the least turns of a bin to the rows in it."""
 
     @staticmethod
     def read(folder: Path) -> Meta:
@@ -112,9 +141,13 @@ class TokenStore:
         wrong = [name for name, mark in self.meta.files.items() if not _has_size(folder / name, mark.bytes)]
         if wrong:
             raise UserError(*(_damaged(folder, name) for name in wrong))
-        self._tokens, self._trained, self._offsets, self._counts, self._pack_rows, self._pack_offsets = (
-            np.memmap(folder / name, dtype=dtype, mode="r") for name, dtype in DTYPES.items()
+        self._offsets, self._counts, self._pack_rows, self._pack_offsets = (
+            _mapped(folder, name) for name in DTYPES if name not in SHARDED
         )
+        shards = itertools.takewhile(self.meta.files.__contains__, map(_tokens_file, itertools.count()))
+        self._tokens = [np.memmap(folder / name, dtype=DTYPES["tokens"], mode="r") for name in shards]
+        self._trained = [_mapped(folder, "trained", shard) for shard in range(len(self._tokens))]
+        self._starts = list(itertools.accumulate((len(tokens) for tokens in self._tokens), initial=0))
 
     def __len__(self) -> int:
         return self.meta.rows
@@ -123,8 +156,10 @@ class TokenStore:
         """Token ids (uint32) and loss mask (bool) of one row, each [length]; IndexError outside range(len)."""
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
-        cut = slice(int(self._offsets[index]), int(self._offsets[index + 1]))
-        return np.asarray(self._tokens[cut]), np.asarray(self._trained[cut]).view(np.bool_)
+        start, stop = int(self._offsets[index]), int(self._offsets[index + 1])
+        shard = bisect.bisect_right(self._starts, start) - 1
+        cut = slice(start - self._starts[shard], stop - self._starts[shard])
+        return np.asarray(self._tokens[shard][cut]), np.asarray(self._trained[shard][cut]).view(np.bool_)
 
     def trained_count(self, index: int) -> int:
         """How many tokens of a row carry loss; position 0, which nothing predicts, never does."""
@@ -157,11 +192,13 @@ class TokenStore:
         places = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         return np.asarray(self._pack_rows[places]), counts
 
-    def verify(self) -> None:
-        """Read everything and compare hashes; UserError naming each file whose content is not what was prepared."""
-        wrong = [name for name, mark in self.meta.files.items() if file_sha256(self.folder / name) != mark.sha256]
-        if wrong:
-            raise UserError(*(_damaged(self.folder, name) for name in wrong))
+
+def _tokens_file(shard: int) -> str:
+    return data_file("tokens", shard)
+
+
+def _mapped(folder: Path, column: str, shard: int | None = None) -> AnyArray:
+    return np.memmap(folder / data_file(column, shard), dtype=DTYPES[column], mode="r")
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -144,14 +144,14 @@ def make_store(tmp_path: Path) -> MakeStore:
         columns = {
             "pack_rows.bin": np.concatenate(members),
             "pack_offsets.bin": np.concatenate(offsets),
-            "tokens.bin": [token for ids, _ in rows for token in ids],
-            "trained.bin": [flag for _, trained in rows for flag in trained],
+            "tokens-00000.bin": [token for ids, _ in rows for token in ids],
+            "trained-00000.bin": [flag for _, trained in rows for flag in trained],
             "offsets.bin": np.cumsum([0, *(len(ids) for ids, _ in rows)]),
             "trained_counts.bin": [sum(trained) for _, trained in rows],
         }
         marks = {}
         for name, values in columns.items():
-            data = np.asarray(values, dtype=DTYPES[name]).tobytes()
+            data = np.asarray(values, dtype=DTYPES[name.split(".")[0].split("-")[0]]).tobytes()
             (tmp_path / name).write_bytes(data)
             marks[name] = FileMark(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         counts = {field.name: 0 for field in dataclasses.fields(Meta) if field.type == "int"}

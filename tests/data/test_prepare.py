@@ -13,11 +13,11 @@ import pytest
 
 from launcher.data.encode import Encoder
 from launcher.data.formats import to_conversation
-from launcher.data.prepare import prepare
+from launcher.data.prepare import Sizes, prepare
 from launcher.data.progress import Progress
 from launcher.data.source import DataSpec, Format, Overlong, Source
 from launcher.data.tokenizer import load_tokenizer
-from launcher.data.tokens import TokenStore
+from launcher.data.tokens import META_FILE, TokenStore
 from launcher.decode import decode
 from launcher.errors import UserError
 
@@ -35,7 +35,7 @@ def texts(folder: Path, spec: DataSpec) -> list[str]:
 
 
 def data_files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.bin")}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != META_FILE}
 
 
 @pytest.fixture
@@ -47,7 +47,6 @@ def test_rows_are_tokenised_as_the_encoder_does(write_rows: WriteRows, make_spec
     rows = [chat_row("What?", "Blue."), {"prompt": "And", "completion": " of grass?"}]
     spec = make_spec(write_rows(rows))
     store = TokenStore(prepare(spec, cache, workers=1))
-    store.verify()
     encoder = Encoder(load_tokenizer(spec.tokenizer))
     for index, row in enumerate(rows):
         expected = encoder.encode(to_conversation(row, Format.auto))
@@ -62,7 +61,13 @@ def test_the_meta_file_adds_up(write_rows: WriteRows, make_spec: MakeSpec, cache
     store = TokenStore(prepare(spec, cache, workers=1))
     lengths = [len(store.row(index)[0]) for index in range(len(store))]
     meta = store.meta
-    assert (meta.rows_in, meta.rows, meta.dropped_overlong, meta.truncated) == (4, 3, 1, 0)
+    assert (meta.rows_in, meta.rows, meta.rejected, meta.truncated) == (4, 3, {"overlong": 1}, 0)
+    assert sum(meta.lengths.values()) == 3
+    assert meta.turns == {"2": 3}
+    (source,) = meta.sources
+    assert (source.rows_in, source.rows, source.tokens) == (4, 3, meta.tokens)
+    assert source.fill == meta.tokens / (source.packs * 64)
+    assert source.formats == {"messages": 4}
     assert (meta.tokens, meta.longest) == (sum(lengths), max(lengths))
     assert meta.trained_tokens == store.trained_counts(np.arange(3)).sum()
     assert meta.trained_tokens == sum(int(store.row(index)[1].sum()) for index in range(3))
@@ -77,15 +82,15 @@ def test_position_zero_is_never_counted(write_rows: WriteRows, make_spec: MakeSp
     assert store.trained_count(0) == len(ids) - 1
 
 
-def test_workers_and_chunks_do_not_change_a_byte(write_rows: WriteRows, make_spec: MakeSpec, tmp_path: Path) -> None:
+def test_workers_and_pieces_do_not_change_a_byte(write_rows: WriteRows, make_spec: MakeSpec, tmp_path: Path) -> None:
     first = write_rows([chat_row(f"question {n}", "yes " * (n % 7 + 1)) for n in range(60)], "1.jsonl")
     second = write_rows([{"prompt": f"p{n}", "completion": "é😀"} for n in range(20)], "2.jsonl")
     spec = make_spec(first, second, overlong=Overlong.truncate_right, seq_len=24)
     alone = prepare(spec, tmp_path / "a", workers=1)
-    chunked = prepare(spec, tmp_path / "b", workers=1, chunk_bytes=97)
-    pooled = prepare(spec, tmp_path / "c", workers=2, chunk_bytes=1500, small_bytes=0)
-    assert alone.name == chunked.name == pooled.name
-    assert data_files(alone) == data_files(chunked) == data_files(pooled)
+    cut = prepare(spec, tmp_path / "b", workers=1, sizes=Sizes(piece_bytes=97))
+    pooled = prepare(spec, tmp_path / "c", workers=2, sizes=Sizes(piece_bytes=1500, small_bytes=0))
+    assert alone.name == cut.name == pooled.name
+    assert data_files(alone) == data_files(cut) == data_files(pooled)
     assert TokenStore(alone).meta == TokenStore(pooled).meta
 
 
@@ -93,44 +98,48 @@ def test_rows_keep_the_order_of_sources_and_lines(write_rows: WriteRows, make_sp
     paths = [write_rows([{"prompt": f"{name}{n}", "completion": "."} for n in range(12)], name) for name in "ba"]
     spec = make_spec(*paths)
     expected = [f"{name}{n}.</s>" for name in "ba" for n in range(12)]
-    assert texts(prepare(spec, cache, workers=1, chunk_bytes=64), spec) == expected
+    assert texts(prepare(spec, cache, workers=1, sizes=Sizes(piece_bytes=64)), spec) == expected
 
 
 def test_a_limit_counts_rows_of_its_source(write_rows: WriteRows, make_spec: MakeSpec, cache: Path) -> None:
     path = write_rows([{"prompt": f"a{n}", "completion": "."} for n in range(9)])
     sources = (Source(name="rows", paths=(str(path),), limit=2), Source(name="rows", paths=(str(path),), limit=1))
     spec = make_spec(sources=sources)
-    assert texts(prepare(spec, cache, workers=1, chunk_bytes=16), spec) == ["a0.</s>", "a1.</s>", "a0.</s>"]
+    assert texts(prepare(spec, cache, workers=1, sizes=Sizes(piece_bytes=16)), spec) == [
+        "a0.</s>",
+        "a1.</s>",
+        "a0.</s>",
+    ]
 
 
-@pytest.mark.parametrize(("workers", "chunk_bytes"), [(1, None), (1, 64), (2, 2048)])
+@pytest.mark.parametrize(("workers", "piece_bytes"), [(1, None), (1, 64), (2, 2048)])
 def test_bad_rows_are_named_by_their_true_line_and_nothing_is_left(
-    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, workers: int, chunk_bytes: int | None
+    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, workers: int, piece_bytes: int | None
 ) -> None:
     rows: list[Any] = [chat_row(f"question {n}", "a") for n in range(40)]
     rows[4], rows[17], rows[19], rows[20] = "", "{broken", {"messages": []}, {"word": "?"}
     good, bad = write_rows(rows[:4], "good"), write_rows(rows, "bad")
     with pytest.raises(UserError) as caught:
-        prepare(make_spec(good, bad), cache, workers=workers, chunk_bytes=chunk_bytes, small_bytes=0)
+        prepare(make_spec(good, bad), cache, workers=workers, sizes=Sizes(piece_bytes=piece_bytes, small_bytes=0))
     assert [problem.where for problem in caught.value.problems] == [f"{bad}:{line}" for line in (18, 20, 21)]
     assert "not JSON" in caught.value.problems[0].message
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("chunk_bytes", [None, 32])
+@pytest.mark.parametrize("piece_bytes", [None, 32])
 def test_no_more_than_ten_bad_rows_are_listed(
-    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, chunk_bytes: int | None
+    write_rows: WriteRows, make_spec: MakeSpec, cache: Path, piece_bytes: int | None
 ) -> None:
     path = write_rows(["{broken"] * 50)
     with pytest.raises(UserError) as caught:
-        prepare(make_spec(path), cache, workers=1, chunk_bytes=chunk_bytes)
+        prepare(make_spec(path), cache, workers=1, sizes=Sizes(piece_bytes=piece_bytes))
     assert [problem.where for problem in caught.value.problems] == [f"{path}:{n}" for n in range(1, 11)]
 
 
 def test_overlong_rows_are_cut_counted_or_refused(write_rows: WriteRows, make_spec: MakeSpec, cache: Path) -> None:
     path = write_rows([chat_row("q", "a" * 90), chat_row("q" * 90, "a"), chat_row("q", "a")])
     store = TokenStore(prepare(make_spec(path, overlong=Overlong.truncate_right), cache, workers=1))
-    assert (store.meta.rows, store.meta.truncated, store.meta.dropped_untrained) == (2, 1, 1)
+    assert (store.meta.rows, store.meta.truncated, store.meta.rejected) == (2, 1, {"untrained": 1})
     assert len(store.row(0)[0]) == 64 == store.meta.longest
     with pytest.raises(UserError, match=rf"{path}:1: \d+ tokens, more than data.seq_len=64"):
         prepare(make_spec(path, overlong=Overlong.stop), cache, workers=1)
@@ -158,7 +167,7 @@ def test_a_tokenizer_that_is_missing_is_told_by_workers_too(
     spec = make_spec(write_rows([chat_row("q", "a")]), tokenizer=str(tmp_path / "nowhere"))
     for workers in (1, 2):
         with pytest.raises(UserError, match=r"model\.path: .*no such folder"):
-            prepare(spec, cache, workers=workers, small_bytes=0)
+            prepare(spec, cache, workers=workers, sizes=Sizes(small_bytes=0))
 
 
 def test_what_is_prepared_is_not_prepared_again(write_rows: WriteRows, make_spec: MakeSpec, cache: Path) -> None:
@@ -170,16 +179,30 @@ def test_what_is_prepared_is_not_prepared_again(write_rows: WriteRows, make_spec
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_exception_on_the_way_leaves_nothing(
+def test_what_was_done_before_an_exception_is_not_done_again(
     write_rows: WriteRows, make_spec: MakeSpec, cache: Path, error: type[BaseException]
 ) -> None:
+    spec = make_spec(write_rows([chat_row("q", "a")] * 9))
+    calls: list[Progress] = []
+
     def fail(progress: Progress) -> None:
-        assert len(list(cache.iterdir())) == 1, "something must be there to be left behind"
-        raise error
+        if progress.rows >= 4:
+            raise error
 
     with pytest.raises(error):
-        prepare(make_spec(write_rows([chat_row("q", "a")] * 9)), cache, workers=1, report=fail, chunk_bytes=64)
-    assert list(cache.iterdir()) == []
+        prepare(spec, cache, workers=1, report=fail, sizes=Sizes(piece_bytes=64))
+    parts = {path: path.stat().st_ino for path in cache.glob(".*.work/part-*")}
+    assert len(parts) >= 4
+
+    def note(progress: Progress) -> None:
+        assert {path: path.stat().st_ino for path in parts} == parts
+        calls.append(progress)
+
+    folder = prepare(spec, cache, workers=1, report=note, sizes=Sizes(piece_bytes=64))
+    assert list(cache.iterdir()) == [folder]
+    assert calls[0].rows >= 4
+    assert calls[0].tokens == calls[0].tokens_before > 0
+    assert (calls[-1].bytes_done, calls[-1].rows) == (calls[-1].bytes_total, 9)
 
 
 def test_of_two_at_once_the_first_to_finish_wins(write_rows: WriteRows, make_spec: MakeSpec, cache: Path) -> None:

@@ -4,7 +4,7 @@ Owns what each format needs and the words for what is wrong with a row. Must not
 or tokenizers.
 """
 
-from launcher.data.formats.read import detect, to_conversation, to_example
+from launcher.data.formats.read import detect, format_of, to_conversation, to_example
 from launcher.data.formats.shapes import (
     NEEDS,
     ROLES,
@@ -30,6 +30,7 @@ __all__ = [
     "Preference",
     "RowError",
     "detect",
+    "format_of",
     "to_conversation",
     "to_example",
 ]

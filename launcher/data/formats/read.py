@@ -50,12 +50,22 @@ def to_example(row: Mapping[str, Any], format_: Format, columns: Mapping[str, st
     RowError where a field is missing or of the wrong type.
     """
     fields = _renamed(row, columns) if columns else row
-    if format_ is Format.auto:
-        format_ = _detect_named(fields, columns) if columns else detect(fields)
+    format_ = _format_of(fields, format_, columns)
     missing = [field for field in _FIELDS[format_] if field not in fields]
     if missing:
         raise FieldsError(row, f'no "{missing[0]}"', [format_])
     return _READERS[format_](fields)
+
+
+def format_of(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> Format:
+    """The format that `to_example` reads `row` as."""
+    return _format_of(_renamed(row, columns) if columns else row, format_, columns)
+
+
+def _format_of(fields: Mapping[str, Any], format_: Format, columns: Mapping[str, str]) -> Format:
+    if format_ is not Format.auto:
+        return format_
+    return _detect_named(fields, columns) if columns else detect(fields)
 
 
 def to_conversation(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> Conversation:
