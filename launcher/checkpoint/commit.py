@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.checkpoint.manifest import MANIFEST, Manifest, step_folder
+from launcher.checkpoint.manifest import Manifest, step_folder
 from launcher.checkpoint.unfinished import forget_lists
 from launcher.faultpoints import Point
 from launcher.publish import publish_dir, publish_text, sync_dir
@@ -73,13 +73,13 @@ def put_in_place(folder: Path, final: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a checkpoint, manifest first: half of one is none. What cannot be removed is left for `tidy`."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    sync_dir(folder)
+    """Remove a checkpoint: at one moment it is whole, at the next it is none. What is left of it is for `tidy`."""
     gone = folder.with_name(f"{GONE}{folder.name.lstrip('.')}")
     if gone.exists():
         shutil.rmtree(gone, ignore_errors=True)
     os.rename(folder, gone)
+    # Before the first file goes: a power cut must not bring back the name of half a checkpoint.
+    sync_dir(gone.parent)
     shutil.rmtree(gone, ignore_errors=True)
 
 
