@@ -27,6 +27,7 @@ VERBS = {
     "logs": "what a run printed",
     "cancel": "stop a run with a checkpoint",
     "resume": "go on from a checkpoint",
+    "data": "prepare a recipe's data, look at it, judge it",
     "ckpt": "list, verify or prune a run's checkpoints",
     "export": "write a Hugging Face model directory",
 }

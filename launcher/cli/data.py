@@ -1,0 +1,111 @@
+"""`launcher data prepare|inspect|check RECIPE [key=value …]`: a run's data, before any GPU is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from launcher.cli.options import json_argument, print_json, recipe_arguments
+from launcher.cli.plan import planned
+from launcher.errors import ExitCode, Problem, UserError, closest_first
+from launcher.runplan import RunPlan
+
+OPTIONS = {"prepare": (), "inspect": ("n",), "check": ("html",)}
+"""What can be done, and the options that it takes."""
+SHOWN_ROWS = 3
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What the verb takes."""
+    parser.add_argument("action", metavar="|".join(OPTIONS), help="tokenise it, show rows of it, or judge it")
+    recipe_arguments(parser)
+    parser.add_argument("--n", type=int, metavar="N", help=f"inspect: rows to show ({SHOWN_ROWS})")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="check: write the report as a page with plots")
+    json_argument(parser)
+
+
+def run(options: argparse.Namespace) -> ExitCode:
+    """Do it; UserError where training on this data would be pointless."""
+    _require_sense(options)
+    plan = planned(options)
+    folders = _prepared(plan)
+    {"prepare": _prepare, "inspect": _inspect, "check": _check}[options.action](plan, folders, options)
+    return ExitCode.DONE
+
+
+def _require_sense(options: argparse.Namespace) -> None:
+    if options.action not in OPTIONS:
+        nearest = ", ".join(closest_first(options.action, OPTIONS))
+        raise UserError(Problem(where="data", message=f"there is no `data {options.action}`", valid=nearest))
+    for name in ("n", "html"):
+        if getattr(options, name) is not None and name not in OPTIONS[options.action]:
+            owner = next(action for action in OPTIONS if name in OPTIONS[action])
+            message = f"`data {options.action}` takes none; `data {owner}` does"
+            raise UserError(Problem(where=f"--{name}", message=message))
+    if options.n is not None and options.n < 1:
+        raise UserError(Problem(where="--n", message=f"{options.n} rows are none to look at", valid="1 or more"))
+
+
+def _prepared(plan: RunPlan) -> dict[str, Path]:
+    from launcher.models.source import resolve
+    from launcher.node.data import prepare_data
+
+    model = resolve(plan.config.model, weights=False)
+    return prepare_data(plan, model, plan.config.data.workers)
+
+
+def _prepare(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespace) -> None:
+    from launcher.data.tokens import Meta
+
+    metas = {name: Meta.read(folder) for name, folder in folders.items()}
+    if options.json:
+        told = {name: {"rows": meta.rows, "tokens": meta.tokens} for name, meta in metas.items()}
+        print_json({name: {"folder": str(folders[name]), **told[name]} for name in folders})
+        return
+    for name, meta in metas.items():
+        print(f"{name:<5} {meta.rows:,} rows, {meta.tokens:,} tokens, in {folders[name]}")
+
+
+def _inspect(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespace) -> None:
+    from launcher.cli.data_page import row_page
+    from launcher.data.inspect import shown
+    from launcher.data.tokenizer import load_tokenizer
+    from launcher.data.tokens import TokenStore
+    from launcher.models.source import resolve
+
+    tokenizer = load_tokenizer(str(resolve(plan.config.model, weights=False)), plan.train_data.chat_template)
+    rows = list(shown(TokenStore(folders["train"]), tokenizer, options.n or SHOWN_ROWS))
+    if options.json:
+        print_json([asdict(row) for row in rows])
+        return
+    coloured = sys.stdout.isatty()
+    print("\n\n".join(row_page(row, coloured=coloured) for row in rows))
+
+
+def _check(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespace) -> None:
+    from launcher.cli.data_page import report_html, report_page
+    from launcher.data.report import report, set_report, shared_rows
+    from launcher.data.tokens import TokenStore
+    from launcher.publish import publish_text
+
+    seq_len = plan.config.data.seq_len
+    stores = {name: TokenStore(folder) for name, folder in folders.items()}
+    sets = tuple(set_report(name, str(store.folder), store.meta, seq_len) for name, store in stores.items())
+    found = report(
+        sets,
+        packing=plan.config.data.packing,
+        global_batch_size=plan.batch.global_batch_size,
+        shared=shared_rows(*stores.values()) if len(stores) > 1 else 0,
+    )
+    if options.html is not None:
+        publish_text(options.html, report_html(found, plan.recipe))
+    if options.json:
+        print_json(found.to_json())
+    else:
+        print(report_page(found))
+    if options.html is not None:
+        print(f"page: {options.html}", file=sys.stderr)
+    if found.faults:
+        raise UserError(*found.faults)
