@@ -1,7 +1,7 @@
-"""Data sets: from JSON lines to tokens on disk, and from there to the micro batches of each optimiser step.
+"""Data sets: from files to tokens on disk, and from there to the micro batches of each optimiser step.
 
 The door of this room. Importing it costs nothing: the login machine may use `source`, `check` and `key`; nodes use
-    template.load_tokenizer   the tokenizer, with the chat template that counts
+    tokenizer.load_tokenizer  the tokenizer, with the chat template that counts
     prepare.prepare           DataSpec -> a prepared folder, complete or absent; `key.find` says whether it is there
     tokens.TokenStore         rows of a prepared folder
     samples.Samples           its rows, or packs of them: what order and batches count
