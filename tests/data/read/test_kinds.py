@@ -69,7 +69,7 @@ def test_a_json_file_may_hold_lines_too(write: Write, text: str, kind: Kind) -> 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.jsonl", gzip.compress(b"{}"), "is gzip-compressed, and its name does not say so"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "is gzip-compressed, and its name does not say so"),
         ("a.jsonl.gz", b"{}", "is not gzip-compressed, though its name says so"),
         ("a.jsonl", b' [\n{"messages": []}]', "is one JSON array, not JSON lines"),
         ("a.csv", b'{"a": 1}\n{"a": 2}\n', "is JSON lines, not CSV"),
@@ -78,11 +78,11 @@ def test_a_json_file_may_hold_lines_too(write: Write, text: str, kind: Kind) -> 
         ("a.parquet", b"<html>403 Forbidden</html>", "is not a Parquet file"),
         ("a.arrow", b"ARR", "is not an Arrow file"),
         ("a.parquet", encoded(ROWS, ".parquet")[:-20], "cut short"),
-        ("a.parquet.gz", gzip.compress(encoded(ROWS, ".parquet")), "compressed once more"),
+        ("a.parquet.gz", gzip.compress(encoded(ROWS, ".parquet"), mtime=0), "compressed once more"),
         ("a.jsonl", '{"a": 1}'.encode("utf-16"), "UTF-16"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
         ("a.bin", b"\x00\x01", "no known kind"),
-        ("a.jsonl.gz", gzip.compress(b"{}")[:9], "cannot be unpacked"),
+        ("a.jsonl.gz", gzip.compress(b"{}", mtime=0)[:9], "cannot be unpacked"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_one_problem(write: Write, name: str, content: bytes, words: str) -> None:
@@ -95,7 +95,9 @@ def test_a_file_that_is_not_what_it_says_is_one_problem(write: Write, name: str,
     assert problem.remedy
 
 
-@pytest.mark.parametrize(("name", "content"), [("a b.jsonl", gzip.compress(b'{"a": 1}\n')), ("c.jsonl", b'[{"a": 1}]')])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a b.jsonl", gzip.compress(b'{"a": 1}\n', mtime=0)), ("c.jsonl", b'[{"a": 1}]')]
+)
 def test_a_remedy_that_renames_makes_the_file_readable(write: Write, tmp_path: Path, name: str, content: bytes) -> None:
     (problem,) = unreadable(source_of(write(name, content)), "data.train")
     subprocess.run(shlex.split(problem.remedy), check=True)
