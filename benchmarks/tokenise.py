@@ -5,7 +5,8 @@
 The bare side is `encode_batch` of the text that rows are rendered to; the other side is `Encoder.encode_all` on the
 rows, rendering, masks and arrays included. `rows.jsonl` has "question" and "answer", as GSM8K; without it words are
 made up. The tokenizer is a byte-level BPE trained on the same text. Prints tokens a second of processor time and the
-ratio of each kind of row; 1.00 is no cost.
+ratio of each kind of row; 1.00 is no cost. The last lines are of all of `prepare`: reading, cleaning, duplicates,
+packing and writing to disk, on `--copies` times the rows.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import itertools
 import json
 import os
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from launcher.data.encode import Encoder
 from launcher.data.formats import Conversation, Message, PlainText
+from launcher.data.prepare import Sizes, prepare
+from launcher.data.source import CleanConfig, DataSpec, Duplicates, Fix, Overlong, Source, TrainOn
+from launcher.data.tokens import Meta
 
 BATCH = 1000
 TEMPLATES = Path(__file__).parents[1] / "recipes" / "chat_templates"
@@ -35,6 +41,19 @@ KINDS = {
     "chat, probed (Qwen3)": FAMILIES / "qwen3.jinja",
     "chat of 8 turns (Qwen2.5)": FAMILIES / "qwen2_5.jinja",
 }
+CLEAN = CleanConfig(
+    broken=Fix.drop,
+    encoding=Fix.keep,
+    empty=Fix.drop,
+    role_order=Fix.drop,
+    min_tokens=0,
+    duplicates=Duplicates.exact,
+    similarity=0.8,
+    contamination=Fix.drop,
+    ngram=13,
+    most_broken=0.5,
+)
+"""As conf/data/default.yaml has it."""
 SPECIALS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 
 
@@ -45,6 +64,7 @@ def main() -> None:
     parser.add_argument("--rows", dest="count", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--vocab", type=int, default=8192)
+    parser.add_argument("--copies", type=int, default=5)
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     pairs = list(itertools.islice(read(options.rows) if options.rows else made_up(), options.count))
@@ -52,6 +72,51 @@ def main() -> None:
     for kind, template in KINDS.items():
         tokenizer.chat_template = None if template is None else template.read_text(encoding="utf-8")
         measure(kind, Encoder(tokenizer), tokenizer, list(rows_of(kind, pairs)), options.rounds)
+    copies = [(f"{number}. {ask}", say) for number in range(options.copies) for ask, say in pairs]
+    for kind in ("prompt and completion", "chat, marked (chatml)"):
+        template = KINDS[kind]
+        tokenizer.chat_template = None if template is None else template.read_text(encoding="utf-8")
+        measure_prepare(kind, tokenizer, copies)
+
+
+def measure_prepare(kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> None:
+    """Bare encoding, and then all of a preparation in this process."""
+    texts = [rendered(tokenizer, row) for row in rows_of(kind, pairs)]
+    backend = tokenizer.backend_tokenizer
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tokenizer.save_pretrained(folder / "tokenizer")
+        row = spoken if kind.startswith("chat") else asked
+        with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row(*pair)) + "\n" for pair in pairs)
+        spec = DataSpec(
+            sources=(Source(name="rows", paths=(str(folder / "rows.jsonl"),)),),
+            held_out=(),
+            tokenizer=str(folder / "tokenizer"),
+            chat_template=None,
+            train_on=TrainOn.assistant,
+            seq_len=2048,
+            overlong=Overlong.drop,
+            clean=CLEAN,
+        )
+        # Once before, for imports and the tokenizer.
+        prepare(replace(spec, sources=(replace(spec.sources[0], limit=10),)), folder / "data", workers=1)
+        bare = seconds(lambda batch: backend.encode_batch(batch, add_special_tokens=False), texts)
+        started = time.process_time()
+        meta = Meta.read(prepare(spec, folder / "data", workers=1, sizes=Sizes(small_bytes=1 << 40)))
+        ours = time.process_time() - started
+    rates = f"bare {meta.tokens / bare / 1e6:.2f} M tokens/s, prepared {meta.tokens / ours / 1e6:.2f}"
+    print(f"prepare, {kind}: {meta.rows:,} rows, {meta.tokens:,} tokens; {rates}, ratio {bare / ours:.2f}")
+
+
+def asked(question: str, answer: str) -> dict[str, Any]:
+    """A row of prompt and completion."""
+    return {"prompt": f"{question}\n", "completion": answer}
+
+
+def spoken(question: str, answer: str) -> dict[str, Any]:
+    """A row of messages."""
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
 def read(path: Path) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import functools
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,16 +134,16 @@ class Encoder:
         return _Text(text=whole, spans=[(len(text.prompt), len(whole))] if text.prompt else None, whole=False)
 
     def _encoded(self, text: _Text, encoding: Encoding) -> Encoded | RowError:
-        ids = np.fromiter(encoding.ids, np.uint32, count=len(encoding))
+        ids, before = (encoding.ids, 0) if text.whole else self._closed(encoding.ids)
         trained = np.full(len(ids), text.spans is None)
         for start, end in text.spans or ():
             first, last = tokens_of(encoding, start, end)
-            trained[first:last] = True
-        if not text.whole:
-            ids, trained = self._closed(ids, trained)
+            trained[before + first : before + last] = True
+        # That a plain text ends is learnt.
+        trained[before + len(encoding) :] = True
         trained[:1] = False
         if trained.any():
-            return Encoded(ids=ids, trained=trained)
+            return Encoded(ids=np.fromiter(ids, np.uint32, count=len(ids)), trained=trained)
         if not text.whole:
             return RowError("no token of this row would be trained: its completion is empty", step=Step.untrained)
         return RowError(
@@ -153,14 +153,11 @@ class Encoder:
             step=Step.untrained,
         )
 
-    def _closed(self, ids: NDArray[Any], trained: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Plain text with its beginning- and end-of-sequence tokens; that it ends is learnt."""
-        before = np.array([self._bos] if self._adds_bos and ids[:1].tolist() != [self._bos] else [], dtype=ids.dtype)
-        after = np.array([self._eos] if ids[-1:].tolist() != [self._eos] else [], dtype=ids.dtype)
-        return (
-            np.concatenate([before, ids, after]),
-            np.concatenate([np.zeros(len(before), bool), trained, np.ones(len(after), bool)]),
-        )
+    def _closed(self, ids: list[int]) -> tuple[list[int], int]:
+        """Plain text with its beginning- and end-of-sequence tokens, and how many come before it now."""
+        before = [self._bos] if self._adds_bos and ids[:1] != [self._bos] else []
+        after = [self._eos] if ids[-1:] != [self._eos] else []
+        return [*before, *ids, *after], len(before)
 
     def _make_finder(self, has_tools: bool) -> SpanFinder:
         try:

@@ -146,9 +146,9 @@ class _Piece:
         """The row as a conversation, by the steps that need no tokens; RowError at the first that it fails."""
         if row.value is None:
             raise row.error or RowError("cannot be read")
-        conversation = to_conversation(row.value, self._source.format, self._source.columns)
-        name = format_of(row.value, self._source.format, self._source.columns).value
-        self._counts.formats[name] = self._counts.formats.get(name, 0) + 1
+        format_ = format_of(row.value, self._source.format, self._source.columns)
+        conversation = to_conversation(row.value, format_, self._source.columns)
+        self._counts.formats[format_.value] = self._counts.formats.get(format_.value, 0) + 1
         for step, fix, fault in (
             (Step.encoding, self._clean.encoding, encoding_fault),
             (Step.empty, self._clean.empty, empty_fault),
