@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from launcher.cli.options import json_argument, print_json, recipe_arguments
@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Do it; UserError where training on this data would be pointless."""
     _require_sense(options)
-    plan = planned(options)
+    plan = _with_template(planned(options))
     folders = _prepared(plan)
     {"prepare": _prepare, "inspect": _inspect, "check": _check}[options.action](plan, folders, options)
     return ExitCode.DONE
@@ -46,6 +46,16 @@ def _require_sense(options: argparse.Namespace) -> None:
             raise UserError(Problem(where=f"--{name}", message=message))
     if options.n is not None and options.n < 1:
         raise UserError(Problem(where="--n", message=f"{options.n} rows are none to look at", valid="1 or more"))
+
+
+def _with_template(plan: RunPlan) -> RunPlan:
+    """The plan with the user's own chat template: there is no run directory to hold a copy."""
+    template, held_out = plan.config.data.chat_template, plan.eval_data
+    return replace(
+        plan,
+        train_data=replace(plan.train_data, chat_template=template),
+        eval_data=None if held_out is None else replace(held_out, chat_template=template),
+    )
 
 
 def _prepared(plan: RunPlan) -> dict[str, Path]:

@@ -60,6 +60,13 @@ def test_prepared_data_is_found_again(bench: Bench, capsys: Out) -> None:
     assert (Path(once["train"]["folder"]) / "meta.json").is_file()
 
 
+def test_a_chat_template_of_the_users_own_is_used(bench: Bench, capsys: Out) -> None:
+    template = bench.root / "mine.jinja"
+    template.write_text("{% for m in messages %}<|{{ m.role }}|>mine {{ m.content }}<|end|>{% endfor %}")
+    (row,) = told(capsys, "data", "inspect", *bench.base, f"data.chat_template={template}", "--n", "1")
+    assert "mine row 0" in row["stretches"][0]["text"]
+
+
 def test_held_out_rows_among_the_training_rows_stop_a_check(bench: Bench, capsys: Out) -> None:
     base = [word for word in bench.base if not word.startswith("data.eval=")]
     assert main(["data", "check", *base, f"data.eval={bench.root / 'train.jsonl'}"]) == 2
