@@ -144,7 +144,11 @@ def _refuse_nothing(spec: DataSpec, tallies: list[Tally]) -> None:
     )
 
 
+_SHOWING = (
+    "set data.chat_template=FILE to one that shows the assistant's turns; ${shipped:chat_templates/chatml.jinja} does"
+)
 _REMEDIES = {
+    Step.template.value: ("data.chat_template", _SHOWING),
     Step.overlong.value: (
         "data.seq_len",
         "raise data.seq_len, or set data.overlong=truncate_right, truncate_left or split",

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from launcher.data.formats import Conversation
 from launcher.data.layout import lay_out
-from launcher.data.reject import RowError
+from launcher.data.reject import RowError, Step
 from launcher.data.template import ChatTemplate, Span, without_context
 
 # Stands for what is said when only the frame that a template puts around it is wanted.
@@ -194,12 +194,14 @@ class SpanFinder:
         raise RowError(
             f"{self._template.name} leaves out the row's {part}, so the model would learn to do without",
             remedy=f"set data.chat_template to a template that prints {part}",
+            step=Step.template,
         )
 
     def _refuse(self, turn: int) -> NoReturn:
         raise RowError(
             f"{self._template.name} rewrites message {turn} or leaves it out, so that the assistant's tokens cannot be "
-            "told from the rest; a template that renders each turn alike (data.chat_template) would do"
+            "told from the rest; a template that renders each turn alike (data.chat_template) would do",
+            step=Step.template,
         )
 
 

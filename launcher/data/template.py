@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from launcher.data.formats import Conversation, Message
-from launcher.data.reject import RowError
+from launcher.data.reject import RowError, Step
 from launcher.errors import Problem, UserError
 
 Span = tuple[int, int]
@@ -49,7 +49,7 @@ class ChatTemplate:
         try:
             return self._compiled.render(names)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise RowError(f"{self.name} refuses this conversation: {error}") from error
+            raise RowError(f"{self.name} refuses this conversation: {error}", step=Step.template) from error
 
     def render_marked(self, row: Conversation) -> tuple[str, list[Span]]:
         """The same, and the characters that the template marks as generated; one span for each marked block."""
@@ -61,7 +61,7 @@ class ChatTemplate:
                 for part in self._compiled.generate(self._arguments(row)):
                     parts.append(part)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
-            raise RowError(f"{self.name} refuses this conversation: {error}") from error
+            raise RowError(f"{self.name} refuses this conversation: {error}", step=Step.template) from error
         return "".join(parts), marked
 
     def _arguments(self, row: Conversation, *, add_generation_prompt: bool = False) -> dict[str, Any]:
