@@ -42,7 +42,7 @@ demo: $(READY)
 
 test: $(READY_DEV)
 	slurm/devcluster install
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: $(READY_DEV)
 	slurm/devcluster install

@@ -64,3 +64,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(), f"{name} has changed; if it should, run pytest with --update-golden"
 
     return check
+
+
+LONGEST = ("test_chaos.py", "test_world_size.py", "test_survive.py", "test_corruption.py", "test_resume.py")
+"""Files that take minutes each."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, the longest files go first: left for the end, one of them would hold up the rest alone."""
+    if config.getoption("dist", "no") == "loadfile":
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
