@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from launcher.data.prepare import prepare
+from launcher.data.make.prepare import prepare
 from launcher.node.ranks import Ranks, export_for_torch, local_variables, read_ranks
 from launcher.node.rendezvous import master_port
 from launcher.node.warm_up import own_extensions
@@ -155,7 +155,7 @@ def measure(plan: RunPlan, rounds: int) -> None:
 
 def stepper(plan: RunPlan, engine: Any, ranks: Ranks, device: Any) -> Callable[[], None]:
     """A function that does one optimiser step, on data in memory."""
-    from launcher.data.samples import Samples
+    from launcher.data.feed.samples import Samples
     from launcher.data.tokens import TokenStore
     from launcher.objectives.registry import load
     from launcher.train.feed import layout_of, order_of, step_data

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from launcher.data.batches import Layout
-from launcher.data.mixture import Mixture
-from launcher.data.order import Order
-from launcher.data.samples import Samples
+from launcher.data.feed.batches import Layout
+from launcher.data.feed.mixture import Mixture
+from launcher.data.feed.order import Order
+from launcher.data.feed.samples import Samples
 from launcher.data.tokens import DTYPES, META_FILE, SHARDED, FileMark, Meta, SourceMeta, TokenStore, data_file
 from launcher.plain import plain
 from launcher.publish import publish_json

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.data.prepare import prepare
+from launcher.data.make.prepare import prepare
 from launcher.node.ranks import export_for_torch, local_variables, read_ranks
 from launcher.node.rendezvous import master_port
 from launcher.node.stop import StopFlag
@@ -72,8 +72,8 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     import deepspeed
     import torch.distributed as dist
 
-    from launcher.data.prefetch import prefetch
-    from launcher.data.samples import Samples
+    from launcher.data.feed.prefetch import prefetch
+    from launcher.data.feed.samples import Samples
     from launcher.data.tokens import TokenStore
     from launcher.objectives.registry import load
     from launcher.train.engine import build_engine

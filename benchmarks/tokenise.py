@@ -24,9 +24,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from launcher.data.encode import Encoder
 from launcher.data.formats import Conversation, Message, PlainText
-from launcher.data.prepare import Sizes, prepare
+from launcher.data.make.prepare import Sizes, prepare
+from launcher.data.render.encode import Encoder
 from launcher.data.source import CleanConfig, DataSpec, Duplicates, Fix, Overlong, Source, TrainOn
 from launcher.data.tokens import Meta
 

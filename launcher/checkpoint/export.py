@@ -26,7 +26,7 @@ from launcher.checkpoint.model_card import model_card
 from launcher.checkpoint.safe_load import safe_types
 from launcher.checkpoint.verify import shard_faults
 from launcher.config.schema import Dtype
-from launcher.data.tokenizer import load_tokenizer
+from launcher.data.render.tokenizer import load_tokenizer
 from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
 from launcher.fingerprint import tokenizer_digest
 from launcher.models.dtypes import TORCH_DTYPES

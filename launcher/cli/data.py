@@ -81,7 +81,7 @@ def _prepare(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespac
 def _inspect(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespace) -> None:
     from launcher.cli.data_page import row_page
     from launcher.data.inspect import shown
-    from launcher.data.tokenizer import load_tokenizer
+    from launcher.data.render.tokenizer import load_tokenizer
     from launcher.data.tokens import TokenStore
     from launcher.models.source import resolve
 

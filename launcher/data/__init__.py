@@ -1,13 +1,11 @@
 """Data sets: from files to tokens on disk, and from there to the micro batches of each optimiser step.
 
-The door of this room. Importing it costs nothing: the login machine may use `source`, `check` and `key`; nodes use
-    tokenizer.load_tokenizer  the tokenizer, with the chat template that counts
-    prepare.prepare           DataSpec -> a prepared folder, complete or absent; `key.find` says whether it is there
-    tokens.TokenStore         rows of a prepared folder
-    samples.Samples           its rows, or packs of them: what order and batches count
-    order.Order               (seed, step) -> the global batch's samples; `mixture.Mixture` says whose turn it is
-    batches.micro_batches     samples -> this rank's tensors; `eval_batches` for held-out sets
-    prefetch.prefetch         the next step's batches while this one trains
+The door of this house. Importing it costs nothing: the login machine may use `source`, `check` and `key`. Its rooms:
+    read      files to rows, whatever kind of file           formats   rows to conversations
+    clean     which rows are not trained on, and why         render    conversations to tokens and loss masks
+    make      all of that, once, into a prepared folder: `make.prepare`; `key.find` says whether it is there
+    feed      from there to this rank's micro batches: `samples`, `order` and `mixture`, `batches`, `prefetch`
+`tokens` is what a prepared folder looks like; `report` and `inspect` are for people.
 """
 
 from launcher.data.check import check_head

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from launcher.data.batches import IGNORED, Layout, eval_batches
-from launcher.data.samples import Samples
+from launcher.data.feed.batches import IGNORED, Layout, eval_batches
+from launcher.data.feed.samples import Samples
 from launcher.objectives.protocol import Objective
 
 VOTE_EVERY = 8

@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.data.prepare import prepare
-from launcher.data.progress import shown
+from launcher.data.make.prepare import prepare
+from launcher.data.make.progress import shown
 from launcher.runplan import RunPlan
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from launcher.data.batches import MicroBatch
+    from launcher.data.feed.batches import MicroBatch
 
 
 class Objective(Protocol):

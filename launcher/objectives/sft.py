@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from launcher.data.batches import IGNORED, MicroBatch
+from launcher.data.feed.batches import IGNORED, MicroBatch
 
 
 class Sft:

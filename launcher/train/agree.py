@@ -20,7 +20,7 @@ class Agreed:
     loss: float
     """Sum of losses over all ranks."""
     samples: int
-    """Checksum of all samples that were fed (`data.order.checksum`)."""
+    """Checksum of all samples that were fed (`data.feed.order.checksum`)."""
     stopped_by: int | None
     """Signal that any rank got, if one did."""
 

@@ -1,7 +1,7 @@
 """Whether the model keeps packed rows apart, tried before the first step.
 
-Most models do so from the rows' positions (`data.batches`). Some take no notice of positions, or carry a state from
-token to token; they would train on what their users took for separate rows, and no loss curve would show it.
+Most models do so from the rows' positions (`data.feed.batches`). Some take no notice of positions, or carry a state
+from token to token; they would train on what their users took for separate rows, and no loss curve would show it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from launcher.data.batches import IGNORED, MicroBatch
+from launcher.data.feed.batches import IGNORED, MicroBatch
 from launcher.errors import Problem, UserError
 from launcher.objectives.protocol import Objective
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from launcher.config.schema import Attention, Config
-from launcher.data.batches import Layout, MicroBatch, micro_batches
-from launcher.data.mixture import Mixture
-from launcher.data.order import Order, checksum
-from launcher.data.samples import Samples
+from launcher.data.feed.batches import Layout, MicroBatch, micro_batches
+from launcher.data.feed.mixture import Mixture
+from launcher.data.feed.order import Order, checksum
+from launcher.data.feed.samples import Samples
 from launcher.data.source import DataSpec
 from launcher.errors import Problem, UserError
 from launcher.faultpoints import Point, reach

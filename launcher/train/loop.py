@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from launcher.checkpoint.save import Position, Saver
 from launcher.config.survival import Guard
-from launcher.data.prefetch import Prefetcher
+from launcher.data.feed.prefetch import Prefetcher
 from launcher.faultpoints import Point, reach
 from launcher.node.stop import REASONS, StopFlag
 from launcher.node.watchdog import Watchdog

@@ -17,9 +17,9 @@ from launcher.checkpoint.manifest import Manifest
 from launcher.checkpoint.resume import load_all
 from launcher.checkpoint.save import Saver
 from launcher.config.schema import Dtype
-from launcher.data.order import Order
-from launcher.data.prefetch import prefetch
-from launcher.data.samples import Samples
+from launcher.data.feed.order import Order
+from launcher.data.feed.prefetch import prefetch
+from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.held_out import held_out_loss_all
 from launcher.faultpoints import Point, reach

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from launcher.checkpoint.resume import Chosen
 from launcher.config.survival import Guard, GuardConfig
-from launcher.data.order import Order
+from launcher.data.feed.order import Order
 from launcher.errors import NumberError, Problem, StorageError
 from launcher.publish import publish_json
 from launcher.rundir import RunDir

@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from launcher.data.packing import pack
+from launcher.data.feed.packing import pack
 from launcher.data.source import CleanConfig, DataSpec, Duplicates, Fix, Overlong, Source, TrainOn
 from launcher.data.tokens import DTYPES, META_FILE, FileMark, Meta, SourceMeta, TokenStore
 from launcher.plain import plain

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from launcher.data.batches import Layout, MicroBatch, eval_batches, micro_batches
-from launcher.data.samples import Samples
+from launcher.data.feed.batches import Layout, MicroBatch, eval_batches, micro_batches
+from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
 
 MakeStore = Callable[..., TokenStore]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launcher.data.finish import finish
-from launcher.data.prepare import Sizes, prepare
-from launcher.data.progress import Progress
+from launcher.data.make.finish import finish
+from launcher.data.make.prepare import Sizes, prepare
+from launcher.data.make.progress import Progress
+from launcher.data.make.tokenise import Job
 from launcher.data.source import DataSpec
-from launcher.data.tokenise import Job
 from launcher.data.tokens import TokenStore
 from launcher.digest import file_sha256
 from launcher.errors import LauncherError
@@ -95,7 +95,7 @@ def test_private_folders_go_with_the_processes_that_made_them(
         kept.extend(found.name.rsplit("-", 1)[1] for found in job.work.glob("assembly-*"))
         return finish(job, *given, **named)
 
-    monkeypatch.setattr("launcher.data.prepare.finish", look_and_finish)
+    monkeypatch.setattr("launcher.data.make.prepare.finish", look_and_finish)
     prepare(spec, tmp_path, workers=1, report=leave)
     assert {name for name in kept if len(name) == 1} == {"b", "c"}
 

@@ -14,12 +14,12 @@ import pytest
 
 from launcher.data.clean.fit import Cut, fit
 from launcher.data.clean.words import Runs, digest, words
-from launcher.data.encode import Encoded
 from launcher.data.formats import Conversation, Message, PlainText
-from launcher.data.prepare import Sizes, prepare
+from launcher.data.make.prepare import Sizes, prepare
 from launcher.data.reject import RowError, Step
+from launcher.data.render.encode import Encoded
+from launcher.data.render.tokenizer import load_tokenizer
 from launcher.data.source import DataSpec, Duplicates, Fix, Overlong
-from launcher.data.tokenizer import load_tokenizer
 from launcher.data.tokens import TokenStore
 from launcher.errors import UserError
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from launcher.data.check import check_head
-from launcher.data.encode import Encoder
 from launcher.data.formats import Conversation, Message
+from launcher.data.render.encode import Encoder
+from launcher.data.render.tokenizer import load_tokenizer
 from launcher.data.source import Source
-from launcher.data.tokenizer import load_tokenizer
 from tests.data.conftest import CLEAN
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "demo_data.py"

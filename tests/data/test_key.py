@@ -15,7 +15,7 @@ import pytest
 
 from launcher.data import key as key_module
 from launcher.data.key import cache_key, content_mark, find
-from launcher.data.prepare import prepare
+from launcher.data.make.prepare import prepare
 from launcher.data.source import DataSpec, Duplicates, Fix, Format, Hub, Overlong, Source, TrainOn, Unit
 
 WriteRows = Callable[..., Path]

@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from launcher.config.search import shipped
 from launcher.config.store import register
-from launcher.data.encode import Encoder
 from launcher.data.formats import Conversation, Message
 from launcher.data.reject import RowError
+from launcher.data.render.encode import Encoder
 from launcher.data.source import TrainOn
 
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from launcher.data import layout
-from launcher.data.encode import Encoded, Encoder
 from launcher.data.formats import Conversation, Message, PlainText
 from launcher.data.reject import RowError, Step
+from launcher.data.render import layout
+from launcher.data.render.encode import Encoded, Encoder
+from launcher.data.render.spans import SpanFinder
+from launcher.data.render.template import ChatTemplate
 from launcher.data.source import TrainOn
-from launcher.data.spans import SpanFinder
-from launcher.data.template import ChatTemplate
 from launcher.errors import UserError
 
 MakeTokenizer = Callable[..., PreTrainedTokenizerFast]

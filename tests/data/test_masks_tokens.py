@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from launcher.data.encode import Encoder, tokens_of
 from launcher.data.formats import Conversation, Message, PlainText
-from launcher.data.template import Span
+from launcher.data.render.encode import Encoder, tokens_of
+from launcher.data.render.template import Span
 
 CORPUS = ["What is the colour of the sky?  Blue.", "naïve  façade\n\n\tand 日本語 😀", "ﬁne e\u0301 ½ Ａ", "a  b   c"]
 SPECIALS = ["<s>", "</s>", "<unk>", "<|im_start|>", "<|im_end|>"]

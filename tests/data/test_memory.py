@@ -20,7 +20,7 @@ TOLERANCE_KB = 12_000
 PREPARE = """
 import json, resource, sys
 from pathlib import Path
-from launcher.data.prepare import Sizes, prepare
+from launcher.data.make.prepare import Sizes, prepare
 from launcher.data.source import DataSpec
 from launcher.decode import decode
 sizes = Sizes(piece_bytes=1 << 18, small_bytes=1 << 40, bucket_bytes=1 << 16)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.data.mixture import Mixture
+from launcher.data.feed.mixture import Mixture
 
 WINDOW = 1000
 

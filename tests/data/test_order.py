@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.data.batches import Layout, micro_batches
-from launcher.data.mixture import Mixture
-from launcher.data.order import Int64Array, Order, epoch_key, permute
-from launcher.data.samples import Samples
+from launcher.data.feed.batches import Layout, micro_batches
+from launcher.data.feed.mixture import Mixture
+from launcher.data.feed.order import Int64Array, Order, epoch_key, permute
+from launcher.data.feed.samples import Samples
 
 GOLDEN_FIRST = [419, 558, 436, 99, 71, 178, 451, 93]
 GOLDEN_LATE = [145, 673, 396, 419]

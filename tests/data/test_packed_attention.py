@@ -20,8 +20,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from launcher.data.batches import IGNORED, Layout, MicroBatch, eval_batches, micro_batches
-from launcher.data.samples import Samples
+from launcher.data.feed.batches import IGNORED, Layout, MicroBatch, eval_batches, micro_batches
+from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
 from launcher.objectives.sft import Sft
 from tests.data.conftest import MakeStore

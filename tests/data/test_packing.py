@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.data.packing import pack
+from launcher.data.feed.packing import pack
 
 
 @given(st.lists(st.integers(1, 50), max_size=200))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from launcher.data.prefetch import prefetch
+from launcher.data.feed.prefetch import prefetch
 
 
 def prefetch_threads() -> int:

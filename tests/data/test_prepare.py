@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launcher.data.encode import Encoder
 from launcher.data.formats import to_conversation
-from launcher.data.prepare import Sizes, prepare
-from launcher.data.progress import Progress
+from launcher.data.make.prepare import Sizes, prepare
+from launcher.data.make.progress import Progress
+from launcher.data.render.encode import Encoder
+from launcher.data.render.tokenizer import load_tokenizer
 from launcher.data.source import DataSpec, Format, Overlong, Source
-from launcher.data.tokenizer import load_tokenizer
 from launcher.data.tokens import META_FILE, TokenStore
 from launcher.decode import decode
 from launcher.errors import UserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from launcher.data.progress import Progress, shown
+from launcher.data.make.progress import Progress, shown
 
 
 class Terminal(io.StringIO):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from launcher.data.prepare import Sizes, prepare
+from launcher.data.make.prepare import Sizes, prepare
 from launcher.data.source import DataSpec, Duplicates, Fix, Source
 from launcher.plain import plain
 
@@ -32,8 +32,8 @@ KILLS = 10
 PREPARE = """
 import json, sys, time
 from pathlib import Path
-from launcher.data.assemble import Assembly
-from launcher.data.prepare import Sizes, prepare
+from launcher.data.make.assemble import Assembly
+from launcher.data.make.prepare import Sizes, prepare
 from launcher.data.source import DataSpec
 from launcher.decode import decode
 spec, cache, workers, piece_bytes = sys.argv[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from launcher.data.samples import Samples
+from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
 from tests.data.conftest import MakeStore, Row
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from launcher.data.encode import Encoded, Encoder
 from launcher.data.formats import Conversation, Message, PlainText, RowError, to_conversation
+from launcher.data.render.encode import Encoded, Encoder
 from launcher.data.source import Format
 from launcher.errors import UserError
 

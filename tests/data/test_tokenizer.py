@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.data.tokenizer import load_tokenizer
+from launcher.data.render.tokenizer import load_tokenizer
 from launcher.errors import UserError
 
 

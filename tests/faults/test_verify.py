@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.data.order import Order, checksum
+from launcher.data.feed.order import Order, checksum
 from launcher.publish import append_record
 from launcher.rundir import RunDir
 from launcher.runs.events import Event, record

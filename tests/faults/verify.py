@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.checkpoint.manifest import MANIFEST, committed_steps, fault, read_manifest, step_folder
-from launcher.data.order import Order, checksum
+from launcher.data.feed.order import Order, checksum
 from launcher.data.tokens import TokenStore
 from launcher.publish import read_records
 from launcher.rundir import RunDir

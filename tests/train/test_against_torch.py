@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from launcher.data.order import Order
+from launcher.data.feed.order import Order
 from launcher.data.tokens import TokenStore
 from launcher.models.loading import initialise
 from tests.workbench import Bench, losses

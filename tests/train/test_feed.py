@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launcher.data.batches import IGNORED, Layout
-from launcher.data.order import Order, checksum
-from launcher.data.samples import Samples
+from launcher.data.feed.batches import IGNORED, Layout
+from launcher.data.feed.order import Order, checksum
+from launcher.data.feed.samples import Samples
 from launcher.data.source import DataSpec
 from launcher.errors import UserError
 from launcher.plan.build import Request, plan_request

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from launcher.data.order import UInt64Array
+from launcher.data.feed.order import UInt64Array
 from launcher.data.tokens import AnyArray
 
 BUCKET_BYTES = 64 << 20

@@ -20,8 +20,8 @@ import numpy as np
 
 from launcher.data.clean.buckets import Buckets
 from launcher.data.clean.words import Runs, spoken, words
+from launcher.data.feed.order import Int64Array, UInt64Array
 from launcher.data.formats import Conversation
-from launcher.data.order import Int64Array, UInt64Array
 
 _FEWEST_WORDS = 5
 _COMMON_ROWS = 10

@@ -18,8 +18,8 @@ import numpy as np
 
 from launcher.data.clean.buckets import Buckets, runs
 from launcher.data.clean.similar import PLACES
-from launcher.data.order import Int64Array
-from launcher.data.parts import DIGEST, column
+from launcher.data.feed.order import Int64Array
+from launcher.data.make.parts import DIGEST, column
 from launcher.data.tokens import AnyArray
 
 _EXACT = np.dtype([("high", np.uint64), ("low", np.uint64), ("row", np.int64)])

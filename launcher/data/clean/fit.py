@@ -10,8 +10,8 @@ from enum import IntEnum
 
 import numpy as np
 
-from launcher.data.encode import Encoded
 from launcher.data.reject import RowError, Step
+from launcher.data.render.encode import Encoded
 from launcher.data.source import DataSpec, Overlong
 
 

@@ -14,8 +14,8 @@ import hashlib
 import numpy as np
 
 from launcher.data.clean.words import Runs, spoken, words
+from launcher.data.feed.order import UInt64Array
 from launcher.data.formats import Conversation
-from launcher.data.order import UInt64Array
 from launcher.data.tokens import AnyArray
 
 PLACES = 128

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from launcher.data.feed.order import UInt64Array
 from launcher.data.formats import Conversation
-from launcher.data.order import UInt64Array
 
 # Chinese and Japanese put no spaces between words, so that each character counts as one.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from launcher.data.clean.duplicates import Firsts
-from launcher.data.order import Int64Array
-from launcher.data.parts import ROW, Counts, column, part_dir, refusals
+from launcher.data.feed.order import Int64Array
+from launcher.data.make.parts import ROW, Counts, column, part_dir, refusals
+from launcher.data.make.tokenise import Job, batches, content
 from launcher.data.read import LineNumbers, Piece, Row, read, told
 from launcher.data.reject import Step
-from launcher.data.tokenise import Job, batches, content
 from launcher.data.tokens import AnyArray
 
 BLOCK_ROWS = 1 << 16

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from launcher.data.clean.fit import Fitted
-from launcher.data.order import UInt64Array
+from launcher.data.feed.order import UInt64Array
 from launcher.data.read import Piece
 from launcher.data.tokens import AnyArray
 from launcher.decode import decode

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from launcher.data.assemble import Assembly
 from launcher.data.clean.duplicates import Firsts, Search, find_exact, find_near
 from launcher.data.clean.fit import Cut
 from launcher.data.key import DATA_VERSION
-from launcher.data.parts import STORED, Counts, column, part_dir
-from launcher.data.pool import each
+from launcher.data.make.assemble import Assembly
+from launcher.data.make.parts import STORED, Counts, column, part_dir
+from launcher.data.make.pool import each
+from launcher.data.make.rejected import BLOCK_ROWS, Closing, Made, placed, rejected_file, write_rejected
+from launcher.data.make.summary import Tally, by_name
+from launcher.data.make.tokenise import Job, similar, work_alone
 from launcher.data.read import Piece
 from launcher.data.reject import Step
-from launcher.data.rejected import BLOCK_ROWS, Closing, Made, placed, rejected_file, write_rejected
 from launcher.data.source import DataSpec, Duplicates
-from launcher.data.summary import Tally, by_name
-from launcher.data.tokenise import Job, similar, work_alone
 from launcher.data.tokens import DTYPES, META_FILE, AnyArray, FileMark, Meta, SourceMeta
 from launcher.errors import Problem, UserError
 from launcher.plain import plain

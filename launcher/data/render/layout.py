@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from launcher.data.formats import Conversation, Message
 from launcher.data.reject import RowError
-from launcher.data.template import ChatTemplate, Span
+from launcher.data.render.template import ChatTemplate, Span
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launcher.data.order import Int64Array
-from launcher.data.samples import Samples
+from launcher.data.feed.order import Int64Array
+from launcher.data.feed.samples import Samples
 
 IGNORED = -100
 """The label of a token that carries no loss; what `torch.nn.functional.cross_entropy` ignores by default."""

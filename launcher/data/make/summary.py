@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from launcher.data.clean.fit import Cut
-from launcher.data.parts import Counts
+from launcher.data.make.parts import Counts
 from launcher.data.source import Source
 from launcher.data.tokens import AnyArray, SourceMeta
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import NoReturn
 
 from launcher.data.formats import Conversation
-from launcher.data.layout import lay_out
 from launcher.data.reject import RowError, Step
-from launcher.data.template import ChatTemplate, Span, without_context
+from launcher.data.render.layout import lay_out
+from launcher.data.render.template import ChatTemplate, Span, without_context
 
 # Stands for what is said when only the frame that a template puts around it is wanted.
 _PROBE = "launcher-probe-5e9c1f"

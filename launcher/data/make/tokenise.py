@@ -18,12 +18,12 @@ from launcher.data.clean.contamination import HeldOut
 from launcher.data.clean.fit import Fitted, fit
 from launcher.data.clean.similar import Similar
 from launcher.data.clean.words import digest
-from launcher.data.encode import Encoder, load_encoder
 from launcher.data.faults import empty_fault, encoding_fault, order_fault
 from launcher.data.formats import Conversation, format_of, to_conversation
-from launcher.data.parts import Counts, PartWriter, counts_of, part_dir
+from launcher.data.make.parts import Counts, PartWriter, counts_of, part_dir
 from launcher.data.read import LineNumbers, LostRows, Piece, Row, read
 from launcher.data.reject import RowError, Step
+from launcher.data.render.encode import Encoder, load_encoder
 from launcher.data.source import DataSpec, Duplicates, Fix, Overlong
 
 MOST_FAULTS = 10

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from launcher.data.formats import Conversation, PlainText
 from launcher.data.reject import RowError, Step
+from launcher.data.render.spans import SpanFinder
+from launcher.data.render.template import ChatTemplate, Span, unusable
+from launcher.data.render.tokenizer import load_tokenizer
 from launcher.data.source import TrainOn
-from launcher.data.spans import SpanFinder
-from launcher.data.template import ChatTemplate, Span, unusable
-from launcher.data.tokenizer import load_tokenizer
 from launcher.errors import Problem, UserError
 
 if TYPE_CHECKING:

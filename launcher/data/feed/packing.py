@@ -14,7 +14,7 @@ from bisect import bisect_right
 
 import numpy as np
 
-from launcher.data.order import Int64Array
+from launcher.data.feed.order import Int64Array
 
 WINDOW_ROWS = 1 << 18
 """Rows that are packed among themselves: memory stays flat, and more would fill the sequences no better."""

@@ -13,8 +13,8 @@ from types import TracebackType
 
 import numpy as np
 
-from launcher.data.packing import WINDOW_ROWS, pack
-from launcher.data.parts import create_private
+from launcher.data.feed.packing import WINDOW_ROWS, pack
+from launcher.data.make.parts import create_private
 from launcher.data.tokens import DTYPES, REJECTED_FILE, SHARDED, AnyArray, FileMark, data_file
 
 SHARD_TOKENS = 1 << 28

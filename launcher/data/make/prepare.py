@@ -19,15 +19,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.data.assemble import SHARD_TOKENS
 from launcher.data.clean.buckets import BUCKET_BYTES
-from launcher.data.finish import finish
 from launcher.data.key import Stats, cache_key, find, looks_for_held_out, remember, stat_marks
-from launcher.data.making import make_parts, write_held_out
-from launcher.data.progress import Report, silent
+from launcher.data.make.assemble import SHARD_TOKENS
+from launcher.data.make.finish import finish
+from launcher.data.make.making import make_parts, write_held_out
+from launcher.data.make.progress import Report, silent
+from launcher.data.make.tokenise import Job
 from launcher.data.read import pieces, resolved, unreadable
 from launcher.data.source import DataSpec
-from launcher.data.tokenise import Job
 from launcher.data.tokens import META_FILE
 from launcher.errors import LauncherError, Problem, UserError
 from launcher.publish import publish_dir

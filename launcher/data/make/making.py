@@ -13,14 +13,14 @@ from pathlib import Path
 
 from launcher.data.clean.contamination import write_table
 from launcher.data.formats import Conversation, to_conversation
-from launcher.data.parts import Counts, counts_of, part_dir, refusals
-from launcher.data.pool import each
-from launcher.data.progress import Progress, Report
+from launcher.data.make.parts import Counts, counts_of, part_dir, refusals
+from launcher.data.make.pool import each
+from launcher.data.make.progress import Progress, Report
+from launcher.data.make.rejected import placed
+from launcher.data.make.tokenise import MOST_FAULTS, Fault, Job, Outcome, make_part, work_alone
 from launcher.data.read import Piece, pieces, read, told, where
 from launcher.data.reject import RowError, Step
-from launcher.data.rejected import placed
 from launcher.data.source import DataSpec
-from launcher.data.tokenise import MOST_FAULTS, Fault, Job, Outcome, make_part, work_alone
 from launcher.errors import Problem, UserError
 
 # After the first bad row, so many pieces more are searched for others, and not the whole data set.
