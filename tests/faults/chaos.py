@@ -103,7 +103,7 @@ def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: i
         try:
             trial.carry_out(overrides(arena, ordeal, worker))
         except Exception as error:
-            failed = f"{type(error).__name__}: {error}"
+            failed = f"{type(error).__name__}: {error}; {arena.cluster.seen()}"
             trial.give_up()
         verdicts = judge(trial, ordeal, truth, failed)
         bad = [verdict for verdict in verdicts if verdict.problems]

@@ -135,6 +135,15 @@ class Cluster:
         """Withdraw a job."""
         self.call("scancel", job_id)
 
+    def seen(self) -> str:
+        """What Slurm says of its jobs and nodes, for whoever asks why nothing happens."""
+        try:
+            jobs = self.call("squeue", "--noheader", "--format=%i %j %T %r", retry=False)
+            nodes = self.call("sinfo", "--noheader", "--format=%N %T %E", retry=False)
+        except TrialError as error:
+            return str(error)
+        return "; ".join(line.strip() for line in (*jobs.splitlines(), *nodes.splitlines()))
+
     def daemon_pid(self, name: str) -> int:
         """Process of `slurmctld` or `slurmd-nK`."""
         return int((self.folder / "run" / f"{name}.pid").read_text())
