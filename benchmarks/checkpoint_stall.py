@@ -86,7 +86,7 @@ def settings(folder: Path, ranks: int, gb: float) -> list[str]:
         f"train.global_batch_size={ranks}",
         "train.micro_batch_size=1",
         "data.seq_len=32",
-        "data.overlong=truncate",
+        "data.overlong=truncate_right",
     ]
     return [
         f"model.path={folder}/model",
@@ -108,6 +108,7 @@ def start(folder: Path, ranks: int, overrides: list[str]) -> int:
     environment = {
         **os.environ,
         "LAUNCHER_ATTEMPT": "1",
+        "LAUNCHER_SUBMISSION": "1",
         "BENCHMARK_PLAN": f"{folder}/plan.json",
         "LAUNCHER_MODEL": plan.config.model.path,
         "LAUNCHER_TRAIN_TOKENS": str(prepare(plan.train_data, folder, workers=1)),
