@@ -11,7 +11,7 @@ from pathlib import Path
 
 import launcher
 from launcher.config.schema import Config, ModelConfig
-from launcher.data.key import content_mark
+from launcher.data.key import content_mark, looks_for_held_out
 from launcher.data.source import DataSpec, Source
 from launcher.plain import plain
 from launcher.runplan import Fingerprint, RunPlan
@@ -56,9 +56,11 @@ def code_digest(package: Path) -> str:
 def data_digest(spec: DataSpec) -> str:
     """Hash of the sources' contents and limits; where they lie does not count.
 
-    Of many files, all names and sizes count, and the contents of a few. A hub data set counts by its names.
+    Held-out rows count where they decide which rows are trained on. Of many files, all names and sizes count, and the
+    contents of a few. A hub data set counts by its names.
     """
-    return _digest(*(f"{mark} {source.limit}" for source in spec.sources for mark in _source_marks(source)))
+    sources = (*spec.sources, *(spec.held_out if looks_for_held_out(spec) else ()))
+    return _digest(*(f"{mark} {source.limit}" for source in sources for mark in _source_marks(source)))
 
 
 def _source_marks(source: Source) -> list[str]:

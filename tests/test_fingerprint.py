@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher import fingerprint
-from launcher.data.source import DataSpec, Hub, Overlong, Source, TrainOn
+from launcher.data.source import DataSpec, Fix, Hub, Overlong, Source, TrainOn
 from launcher.fingerprint import FILES_MARKED, data_digest
 from tests.data.conftest import CLEAN
 
@@ -41,6 +41,16 @@ def test_contents_count_and_places_do_not(tmp_path: Path, count: int) -> None:
         source = files(tmp_path / "b", count)
         Path(source.paths[changed]).write_text("x\n")
         assert data_digest(spec(source)) != base
+
+
+def test_held_out_rows_count_where_they_decide_what_is_trained_on(tmp_path: Path) -> None:
+    rows, held_out = files(tmp_path / "rows", 1), files(tmp_path / "held_out", 2)
+    keeping = replace(spec(rows), held_out=(held_out,))
+    dropping = replace(keeping, clean=replace(CLEAN, contamination=Fix.drop))
+    before = data_digest(keeping), data_digest(dropping)
+    Path(held_out.paths[0]).write_text("other rows\n")
+    assert data_digest(keeping) == before[0]
+    assert data_digest(dropping) != before[1]
 
 
 def test_of_many_files_every_size_and_name_counts_but_few_are_opened(
