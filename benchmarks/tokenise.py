@@ -24,11 +24,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from launcher.config.search import shipped
 from launcher.data.formats import Conversation, Message, PlainText
 from launcher.data.make.prepare import Sizes, prepare
 from launcher.data.render.encode import Encoder
-from launcher.data.source import CleanConfig, DataSpec, Duplicates, Fix, Overlong, Source, TrainOn
+from launcher.data.source import CleanConfig, DataSpec, Overlong, Source, TrainOn
 from launcher.data.tokens import Meta
+from launcher.decode import decode
 
 BATCH = 1000
 TEMPLATES = Path(__file__).parents[1] / "recipes" / "chat_templates"
@@ -41,19 +45,7 @@ KINDS = {
     "chat, probed (Qwen3)": FAMILIES / "qwen3.jinja",
     "chat of 8 turns (Qwen2.5)": FAMILIES / "qwen2_5.jinja",
 }
-CLEAN = CleanConfig(
-    broken=Fix.drop,
-    encoding=Fix.keep,
-    empty=Fix.drop,
-    role_order=Fix.drop,
-    min_tokens=0,
-    duplicates=Duplicates.exact,
-    similarity=0.8,
-    contamination=Fix.drop,
-    ngram=13,
-    most_broken=0.5,
-)
-"""As conf/data/default.yaml has it."""
+CLEAN = decode(CleanConfig, OmegaConf.to_container(OmegaConf.load(shipped("conf") / "data" / "default.yaml").clean))
 SPECIALS = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 
 

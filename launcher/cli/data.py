@@ -100,9 +100,13 @@ def _check(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespace)
     from launcher.data.tokens import TokenStore
     from launcher.publish import publish_text
 
-    seq_len = plan.config.data.seq_len
+    specs = {"train": plan.train_data, "eval": plan.eval_data}
     stores = {name: TokenStore(folder) for name, folder in folders.items()}
-    sets = tuple(set_report(name, str(store.folder), store.meta, seq_len) for name, store in stores.items())
+    sets = tuple(
+        set_report(name, str(stores[name].folder), stores[name].meta, spec)
+        for name, spec in specs.items()
+        if spec is not None
+    )
     found = report(
         sets,
         packing=plan.config.data.packing,

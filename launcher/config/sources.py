@@ -6,6 +6,7 @@ Pure: looks at no disk.
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,27 +78,15 @@ def written(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(item: dict[str, Any], where: str, problems: list[Problem]) -> Iterator[Entry]:
-    hints = {
-        "path": str,
-        "hub": str,
-        "subset": str | None,
-        "split": str | None,
-        "revision": str | None,
-        "format": Format | None,
-        "columns": dict[str, str],
-        "unit": Unit,
-        "limit": int | None,
-        "weight": float | None,
-        "count": int | None,
-        "tags": dict[str, str],
-    }
+    hints = typing.get_type_hints(Entry)
     before = len(problems)
     for key in item:
         if key not in hints:
             nearest = closest_first(str(key), hints)
             problems.append(Problem(where=f"{where}.{key}", message="there is no such key", valid=", ".join(nearest)))
-    if ("path" in item) == ("hub" in item):
-        seen = "both are given" if "path" in item else "neither is given"
+    given = [name for name in ("path", "hub") if item.get(name) is not None]
+    if len(given) != 1:
+        seen = "both are given" if given else "neither is given"
         valid = "exactly one: path (of files) or hub (OWNER/NAME)"
         problems.append(Problem(where=f"{where}.path", message=f"what is read is not clear: {seen}", valid=valid))
     values = {key: read(hint, item[key], f"{where}.{key}", problems) for key, hint in hints.items() if key in item}
@@ -105,7 +94,7 @@ def _entry(item: dict[str, Any], where: str, problems: list[Problem]) -> Iterato
         if values.get(key) not in (None, BROKEN) and values[key] <= 0:
             problems.append(Problem(where=f"{where}.{key}", message=f"{values[key]} is out of range", valid="over 0"))
     for key in HUB_KEYS:
-        if "path" in item and values.get(key) is not None:
+        if given == ["path"] and values.get(key) is not None:
             problems.append(Problem(where=f"{where}.{key}", message="a file has none", remedy="leave it out"))
     if len(problems) == before:
         yield Entry(**values)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher.data.reject import Step
+from launcher.data.source import DataSpec
 from launcher.data.tokens import Meta, SourceMeta, TokenStore
 from launcher.errors import Problem
 from launcher.plain import plain
@@ -85,8 +86,8 @@ class Report:
         return document
 
 
-def set_report(name: str, folder: str, meta: Meta, seq_len: int) -> SetReport:
-    """What `meta` tells, with what follows from it."""
+def set_report(name: str, folder: str, meta: Meta, spec: DataSpec) -> SetReport:
+    """What `meta` tells of `spec`, with what follows from it."""
     packs = sum(source.packs for source in meta.sources)
     return SetReport(
         name=name,
@@ -100,10 +101,14 @@ def set_report(name: str, folder: str, meta: Meta, seq_len: int) -> SetReport:
         trained_tokens=meta.trained_tokens,
         longest=meta.longest,
         packs=packs,
-        fill=meta.tokens / (packs * seq_len) if packs else 0.0,
+        fill=meta.tokens / (packs * spec.seq_len) if packs else 0.0,
         lengths=meta.lengths,
         turns=meta.turns,
-        sources=meta.sources,
+        # Whoever prepared it first may have called them otherwise.
+        sources=tuple(
+            replace(found, name=source.name, tags=source.tags)
+            for found, source in zip(meta.sources, spec.sources, strict=True)
+        ),
     )
 
 

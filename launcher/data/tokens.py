@@ -69,8 +69,6 @@ class SourceMeta:
     """Rows read from it."""
     trained_tokens: int = 0
     """Its tokens that carry loss."""
-    fill: float = 0.0
-    """Share of its packed sequences that tokens fill."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Rows that are not trained on, by step."""
     formats: dict[str, int] = field(default_factory=dict)
@@ -161,12 +159,8 @@ class TokenStore:
         cut = slice(start - self._starts[shard], stop - self._starts[shard])
         return np.asarray(self._tokens[shard][cut]), np.asarray(self._trained[shard][cut]).view(np.bool_)
 
-    def trained_count(self, index: int) -> int:
-        """How many tokens of a row carry loss; position 0, which nothing predicts, never does."""
-        return int(self._counts[index])
-
     def trained_counts(self, indices: Int64Array) -> Int64Array:
-        """`trained_count` of each of `indices`, as int64."""
+        """How many tokens of each of `indices` carry loss, as int64; position 0, which nothing predicts, never does."""
         return np.asarray(self._counts[indices], dtype=np.int64)
 
     def lengths(self, indices: Int64Array) -> Int64Array:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from launcher.cli.data_page import report_html, report_page, row_page
 from launcher.data.inspect import Shown, Stretch
 from launcher.data.report import Report, report, set_report
+from launcher.data.source import DataSpec, Overlong, Source, TrainOn
 from launcher.data.tokens import Meta, SourceMeta
+from tests.data.conftest import CLEAN
+
+SPEC = DataSpec(
+    sources=(Source(name="rows.jsonl", tags={"domain": "maths"}),),
+    held_out=(),
+    tokenizer="t",
+    chat_template=None,
+    train_on=TrainOn.assistant,
+    seq_len=512,
+    overlong=Overlong.drop,
+    clean=CLEAN,
+)
+"""As it is now; the folder was prepared under other names."""
 
 
 def meta(**changes: Any) -> Meta:
@@ -24,7 +39,7 @@ def meta(**changes: Any) -> Meta:
         "trained_tokens": 30_000,
         "longest": 480,
         "sources": (
-            SourceMeta(name="rows.jsonl", rows=900, packs=180, tokens=90_000, rows_in=1000, tags={"domain": "maths"}),
+            SourceMeta(name="first.jsonl", rows=900, packs=180, tokens=90_000, rows_in=1000, tags={"domain": "law"}),
         ),
         "files": {},
         "spec": {},
@@ -37,7 +52,8 @@ def meta(**changes: Any) -> Meta:
 
 
 def found(*, packing: bool = False, **changes: Any) -> Report:
-    return report((set_report("train", "/data/k", meta(**changes), 512),), packing=packing, global_batch_size=64)
+    one = set_report("train", "/data/k", meta(**changes), SPEC)
+    return report((one,), packing=packing, global_batch_size=64)
 
 
 def test_an_epoch_is_counted_in_rows_or_in_packed_sequences() -> None:
@@ -72,8 +88,9 @@ def test_the_page_for_a_screen_adds_up() -> None:
 
 
 def test_the_page_with_plots_shows_no_markup_of_the_data() -> None:
-    source = SourceMeta(name="<script>alert(1)</script>", rows=900, packs=180, tokens=90_000)
-    page = report_html(found(sources=(source,)), "demo")
+    source = replace(SPEC.sources[0], name="<script>alert(1)</script>")
+    one = set_report("train", "/data/k", meta(), replace(SPEC, sources=(source,)))
+    page = report_html(report((one,), packing=False, global_batch_size=64), "demo")
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert page.count("<rect") == 3

@@ -27,7 +27,7 @@ def test_rows_come_back_as_they_were_written(make_store: MakeStore) -> None:
 
 def test_trained_counts_are_those_of_the_rows(make_store: MakeStore) -> None:
     store = make_store(ROWS)
-    assert [store.trained_count(index) for index in range(3)] == [1, 0, 1]
+    assert store.trained_counts(np.arange(3)).tolist() == [1, 0, 1]
     assert store.trained_counts(np.array([2, 1, 2])).tolist() == [1, 0, 1]
 
 

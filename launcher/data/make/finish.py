@@ -63,7 +63,7 @@ def finish(
                 if mine.piece.source == number:
                     _add_part(closing, mine, assembly, tally)
             tallies.append(tally)
-            sources.append(tally.meta(assembly.pack(tally.rows, spec.seq_len), spec.seq_len))
+            sources.append(tally.meta(assembly.pack(tally.rows, spec.seq_len)))
         _refuse_nothing(spec, tallies)
         meta = _meta(job, spec, tallies, tuple(sources), assembly.sync())
     publish_json(final / META_FILE, plain(meta))

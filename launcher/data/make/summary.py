@@ -76,7 +76,7 @@ class Tally:
         self.turns += bins(rows["turns"])
         self.cuts.update({cut.value: int((rows["cut"] == cut.value).sum()) for cut in Cut})
 
-    def meta(self, packs: int, seq_len: int) -> SourceMeta:
+    def meta(self, packs: int) -> SourceMeta:
         """The source's entry, now that its rows fill `packs` sequences."""
         return SourceMeta(
             name=self.source.name,
@@ -85,7 +85,6 @@ class Tally:
             tokens=self.tokens,
             rows_in=self.rows_in,
             trained_tokens=self.trained_tokens,
-            fill=self.tokens / (packs * seq_len) if packs else 0.0,
             rejected={step: count for step, count in self.rejected.items() if count},
             formats=dict(self.formats),
             tags=dict(self.source.tags),
