@@ -89,7 +89,9 @@ class HashingCheckpointEngine(CheckpointEngine):  # type: ignore[misc]
         for state, path in copies:
             if self._error is None:
                 self._write(state, path)
-        self._buffers.give_back()
+        if self._copying:
+            # A save that was waited for wanted none, and the next copy will.
+            self._buffers.give_back()
         shards, error = self._shards, self._error
         if error is not None:
             # Whoever tells of a full disk needs room for the word.

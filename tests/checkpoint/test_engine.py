@@ -84,6 +84,24 @@ def test_without_memory_for_a_copy_the_file_is_written_at_once(tmp_path: Path, m
     assert (len(shards), error) == (1, None)
 
 
+def test_a_save_that_is_waited_for_leaves_the_memory_for_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocated: list[int] = []
+
+    def allocate(size: int, *, pinned: bool) -> torch.UntypedStorage:
+        allocated.append(size)
+        return torch.UntypedStorage(size)
+
+    monkeypatch.setattr("launcher.checkpoint.snapshot._allocate", allocate)
+    engine = HashingCheckpointEngine(rank=0)
+    for step, copying in enumerate([True, False, True]):
+        engine.begin(step, copying=copying)
+        engine.save({"a": torch.ones(10)}, str(tmp_path / f"{step}.pt"))
+        engine.take()
+    assert allocated == [40]
+
+
 def test_an_error_outside_the_files_ends_the_save_too(tmp_path: Path) -> None:
     engine = HashingCheckpointEngine(rank=0)
     engine.begin(5, copying=True)
