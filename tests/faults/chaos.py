@@ -95,7 +95,7 @@ def _bench(arena: Arena, ordeal: Ordeal, folder: Path) -> Bench:
 
 
 def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: int) -> list[Verdict]:
-    """One run through its faults; what goes wrong stays on disk."""
+    """One run through its faults, and another for those that came too late; what goes wrong stays on disk."""
     folder = arena.folder / f"trial-{ordeal.number:04d}"
     trial = Trial(arena.cluster, _bench(arena, ordeal, folder), ordeal, seed=arena.seed, folder=folder)
     failed = None
@@ -117,7 +117,8 @@ def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: i
             if not verdicts:
                 tell(f"  {failed}: {kept}")
     shutil.rmtree(folder, ignore_errors=True)
-    return verdicts
+    missed = tuple(strike.blow for strike in trial.strikes if strike.missed)
+    return [*verdicts, *(endure(arena, replace(ordeal, blows=missed), truth, tell, worker) if missed else ())]
 
 
 @contextmanager

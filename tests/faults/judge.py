@@ -43,8 +43,8 @@ class Verdict:
 
 
 def judge(trial: Trial, ordeal: Ordeal, truth: Reference, failed: str | None) -> list[Verdict]:
-    """One verdict a fault; `failed` says why the run never got to its end."""
-    strikes = trial.strikes
+    """One verdict a fault that could fall; `failed` says why the run never got to its end."""
+    strikes = [strike for strike in trial.strikes if not strike.missed]
     found = [[Problem(text=text) for text in (*strike.wrong, *strike.scene.wrong)] for strike in strikes]
     if failed is not None and found:
         found[-1].append(Problem(text=failed))

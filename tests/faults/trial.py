@@ -46,6 +46,8 @@ class Strike:
     """Unix time."""
     by_hand: bool = False
     """Whether the run had to be resumed after it."""
+    missed: bool = False
+    """Whether the run was complete before it could fall: it says nothing, and falls on a run of its own."""
     wrong: list[str] = field(default_factory=list)
     """What went wrong while it was watched."""
 
@@ -121,6 +123,10 @@ class Trial:
             self._resume(self.strikes[-2])
             self._watch(lambda: struck.exists() or self._over(), f"{blow.fault.name} has not struck", STRUCK_S)
         if not struck.exists():
+            # Ranks that a fault leaves without srun train on for a while, past the next fault's place.
+            strike.missed = number > 0 and self._state() is State.COMPLETED
+            if strike.missed:
+                return
             strike.wrong.append(f"it never struck: the run is {self._state()}")
             return
         strike.time = struck.stat().st_mtime
