@@ -33,7 +33,7 @@ from tests.workbench import Bench, make_bench
 
 SMALL_DISK = "32m"
 SLOW = ("watchdog.step_s=600", "watchdog.save_s=600", "watchdog.end_s=600")
-QUICK = ("watchdog.step_s=3", "watchdog.save_s=5", "watchdog.end_s=5")
+QUICK = ("watchdog.step_s=6", "watchdog.save_s=8", "watchdog.end_s=8")
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
