@@ -13,6 +13,7 @@ from launcher.data.formats import Conversation
 # White space, and characters that take no space at all.
 _WORD = re.compile("[^\\s\u200b\u200c\u200d\u2060\ufeff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
+_ASCII_TEXT = bytes(code for code in range(128) if not _CONTROL.match(chr(code)))
 # UTF-8 read as Windows-1252: é is Ã©, a no-break space Â and itself, ’ is â€™, a smile ðŸ˜Š. Pairs that also end a word
 # in capitals before a quotation mark are left out.
 _MOJIBAKE = re.compile("Ã[¡-ª¬-º¼-¿]|Â[\u00a0-ª¬-º¼-¿]|â€|ï»¿|ðŸ")
@@ -55,7 +56,10 @@ def empty_fault(conversation: Conversation) -> str | None:
 def encoding_fault(conversation: Conversation) -> str | None:
     """What says that a text was decoded wrongly before; None where nothing does."""
     for text in _texts(conversation):
-        found = _CONTROL.search(text) or (None if text.isascii() else _MOJIBAKE.search(text))
+        # Several times as fast as a search, and nearly all there is.
+        if text.isascii() and not text.encode().translate(None, _ASCII_TEXT):
+            continue
+        found = _CONTROL.search(text) or _MOJIBAKE.search(text)
         if found is not None:
             signs = " ".join(f"U+{ord(char):04X}" for char in found.group())
             around = text[max(0, found.start() - _AROUND_CHARS) : found.end() + _AROUND_CHARS]

@@ -4,7 +4,7 @@ Owns what each format needs and the words for what is wrong with a row. Must not
 or tokenizers.
 """
 
-from launcher.data.formats.read import detect, format_of, to_conversation, to_example
+from launcher.data.formats.read import conversation_of, detect, read_row, to_conversation, to_example
 from launcher.data.formats.shapes import (
     NEEDS,
     ROLES,
@@ -29,8 +29,9 @@ __all__ = [
     "PlainText",
     "Preference",
     "RowError",
+    "conversation_of",
     "detect",
-    "format_of",
+    "read_row",
     "to_conversation",
     "to_example",
 ]

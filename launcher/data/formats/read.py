@@ -37,9 +37,9 @@ def detect(row: Mapping[str, Any]) -> Format:
     """The format whose fields `row` has; FieldsError listing those seen and what each format needs."""
     # Tables hold null where a row of another format has a field.
     filled = {field for field, value in row.items() if value is not None}
-    for present in (filled, set(row)):
+    for present in (filled, row.keys()):
         for format_, fields in _FIELDS.items():
-            if present.issuperset(fields):
+            if all(field in present for field in fields):
                 return format_
     raise FieldsError(row, "no row format has these fields", NEEDS)
 
@@ -49,17 +49,17 @@ def to_example(row: Mapping[str, Any], format_: Format, columns: Mapping[str, st
 
     RowError where a field is missing or of the wrong type.
     """
+    return read_row(row, format_, columns)[1]
+
+
+def read_row(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> tuple[Format, Example]:
+    """`to_example`, and the format that it was read as."""
     fields = _renamed(row, columns) if columns else row
     format_ = _format_of(fields, format_, columns)
-    missing = [field for field in _FIELDS[format_] if field not in fields]
-    if missing:
-        raise FieldsError(row, f'no "{missing[0]}"', [format_])
-    return _READERS[format_](fields)
-
-
-def format_of(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> Format:
-    """The format that `to_example` reads `row` as."""
-    return _format_of(_renamed(row, columns) if columns else row, format_, columns)
+    for field in _FIELDS[format_]:
+        if field not in fields:
+            raise FieldsError(row, f'no "{field}"', [format_])
+    return format_, _READERS[format_](fields)
 
 
 def _format_of(fields: Mapping[str, Any], format_: Format, columns: Mapping[str, str]) -> Format:
@@ -70,7 +70,11 @@ def _format_of(fields: Mapping[str, Any], format_: Format, columns: Mapping[str,
 
 def to_conversation(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> Conversation:
     """`to_example` for objectives that learn to say what the row says; RowError for the other formats."""
-    example = to_example(row, format_, columns)
+    return conversation_of(to_example(row, format_, columns))
+
+
+def conversation_of(example: Example) -> Conversation:
+    """The example as one answer to learn; RowError where it is something else."""
     if isinstance(example, Conversation):
         return example
     if isinstance(example, Preference):

@@ -19,7 +19,7 @@ from launcher.data.clean.fit import Fitted, fit
 from launcher.data.clean.similar import Similar
 from launcher.data.clean.words import digest
 from launcher.data.faults import empty_fault, encoding_fault, order_fault
-from launcher.data.formats import Conversation, format_of, to_conversation
+from launcher.data.formats import Conversation, conversation_of, read_row
 from launcher.data.make.parts import Counts, PartWriter, counts_of, part_dir
 from launcher.data.read import LineNumbers, LostRows, Piece, Row, read
 from launcher.data.reject import RowError, Step
@@ -125,6 +125,8 @@ class _Piece:
         self._counts = outcome.counts
         self._encoder = _encoder(job)
         self._held_out = None if job.held_out is None else _held_out(job.held_out)
+        looks = ((Step.encoding, encoding_fault), (Step.empty, empty_fault), (Step.role_order, order_fault))
+        self._looks = [(step, fault) for step, fault in looks if self._fix(step) is not Fix.keep]
         near = self._clean.duplicates is Duplicates.near
         self._similar = similar(self._clean.similarity) if near else None
 
@@ -146,15 +148,11 @@ class _Piece:
         """The row as a conversation, by the steps that need no tokens; RowError at the first that it fails."""
         if row.value is None:
             raise row.error or RowError("cannot be read")
-        format_ = format_of(row.value, self._source.format, self._source.columns)
-        conversation = to_conversation(row.value, format_, self._source.columns)
+        format_, example = read_row(row.value, self._source.format, self._source.columns)
+        conversation = conversation_of(example)
         self._counts.formats[format_.value] = self._counts.formats.get(format_.value, 0) + 1
-        for step, fix, fault in (
-            (Step.encoding, self._clean.encoding, encoding_fault),
-            (Step.empty, self._clean.empty, empty_fault),
-            (Step.role_order, self._clean.role_order, order_fault),
-        ):
-            if fix is not Fix.keep and (reason := fault(conversation)) is not None:
+        for step, fault in self._looks:
+            if (reason := fault(conversation)) is not None:
                 raise RowError(reason, step=step)
         return conversation
 

@@ -68,14 +68,14 @@ def json_rows(path: Path, start: int, stop: int) -> Iterator[Row]:
     """A row for each line of the range."""
     for offset, line in lines(path, start, stop):
         try:
-            yield good(offset, shown(line), parse_object(line))
+            text = decoded(line)
+            yield good(offset, text.rstrip("\r\n"), parse_object(text))
         except RowError as error:
             yield bad(offset, shown(line), error)
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
-    """One JSON object; RowError where the line is anything else."""
-    text = decoded(line)
+def parse_object(text: str) -> dict[str, Any]:
+    """One JSON object; RowError where the text is anything else."""
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:

@@ -8,6 +8,7 @@ A row is tokenised once as a whole, as inference would, and a token is trained w
 from __future__ import annotations
 
 import functools
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,16 +135,21 @@ class Encoder:
         return _Text(text=whole, spans=[(len(text.prompt), len(whole))] if text.prompt else None, whole=False)
 
     def _encoded(self, text: _Text, encoding: Encoding) -> Encoded | RowError:
-        ids, before = (encoding.ids, 0) if text.whole else self._closed(encoding.ids)
-        trained = np.full(len(ids), text.spans is None)
+        said = encoding.ids
+        ids, before = (said, 0) if text.whole else self._closed(said)
+        # Bytes until all is known: rows are short, and numpy takes longer for a slice than for most of them.
+        trained = bytearray(b"\1" * len(ids) if text.spans is None else len(ids))
         for start, end in text.spans or ():
             first, last = tokens_of(encoding, start, end)
-            trained[before + first : before + last] = True
+            trained[before + first : before + last] = b"\1" * (last - first)
         # That a plain text ends is learnt.
-        trained[before + len(encoding) :] = True
-        trained[:1] = False
-        if trained.any():
-            return Encoded(ids=np.fromiter(ids, np.uint32, count=len(ids)), trained=trained)
+        ended = before + len(said)
+        trained[ended:] = b"\1" * (len(ids) - ended)
+        trained[:1] = bytes(len(trained[:1]))
+        if 1 in trained:
+            return Encoded(
+                ids=np.frombuffer(array("I", ids), dtype=np.uint32), trained=np.frombuffer(trained, dtype=np.bool_)
+            )
         if not text.whole:
             return RowError("no token of this row would be trained: its completion is empty", step=Step.untrained)
         return RowError(

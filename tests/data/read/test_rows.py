@@ -14,7 +14,7 @@ import pytest
 from launcher.data.faults import empty_fault, order_fault
 from launcher.data.formats import to_conversation
 from launcher.data.read import Kind, LostRows, Row, row_problem, where
-from launcher.data.read.lines import parse_object
+from launcher.data.read.lines import decoded, parse_object
 from launcher.data.reject import RowError, Step
 from launcher.data.source import Format
 from tests.data.read.files import PACK, rows_of, values_of
@@ -95,7 +95,7 @@ def test_every_row_of_a_hostile_file_is_told_by_its_line_and_reason(
 )
 def test_what_is_not_an_object_says_why(text: bytes, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
-        parse_object(text)
+        parse_object(decoded(text))
 
 
 def test_a_line_without_end_is_one_broken_row(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
