@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--rows", dest="count", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--vocab", type=int, default=8192)
-    parser.add_argument("--copies", type=int, default=5)
+    parser.add_argument("--copies", type=int, default=3)
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     pairs = list(itertools.islice(read(options.rows) if options.rows else made_up(), options.count))
@@ -68,11 +68,11 @@ def main() -> None:
     for kind in ("prompt and completion", "chat, marked (chatml)"):
         template = KINDS[kind]
         tokenizer.chat_template = None if template is None else template.read_text(encoding="utf-8")
-        measure_prepare(kind, tokenizer, copies)
+        measure_prepare(kind, tokenizer, copies, options.rounds)
 
 
-def measure_prepare(kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> None:
-    """Bare encoding, and then all of a preparation in this process."""
+def measure_prepare(kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]], rounds: int) -> None:
+    """Bare encoding and all of a preparation in this process, in turn."""
     texts = [rendered(tokenizer, row) for row in rows_of(kind, pairs)]
     backend = tokenizer.backend_tokenizer
     with tempfile.TemporaryDirectory() as name:
@@ -93,12 +93,15 @@ def measure_prepare(kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]])
         )
         # Once before, for imports and the tokenizer.
         prepare(replace(spec, sources=(replace(spec.sources[0], limit=10),)), folder / "data", workers=1)
-        bare = seconds(lambda batch: backend.encode_batch(batch, add_special_tokens=False), texts)
-        started = time.process_time()
-        meta = Meta.read(prepare(spec, folder / "data", workers=1, sizes=Sizes(small_bytes=1 << 40)))
-        ours = time.process_time() - started
-    rates = f"bare {meta.tokens / bare / 1e6:.2f} M tokens/s, prepared {meta.tokens / ours / 1e6:.2f}"
-    print(f"prepare, {kind}: {meta.rows:,} rows, {meta.tokens:,} tokens; {rates}, ratio {bare / ours:.2f}")
+        bare, ours = [], []
+        for number in range(rounds):
+            bare.append(seconds(lambda batch: backend.encode_batch(batch, add_special_tokens=False), texts))
+            started = time.process_time()
+            meta = Meta.read(prepare(spec, folder / f"{number}", workers=1, sizes=Sizes(small_bytes=1 << 40)))
+            ours.append(time.process_time() - started)
+    ratio = median(one / other for one, other in zip(bare, ours, strict=True))
+    rates = f"bare {meta.tokens / median(bare) / 1e6:.2f} M tokens/s, prepared {meta.tokens / median(ours) / 1e6:.2f}"
+    print(f"prepare, {kind}: {meta.rows:,} rows, {meta.tokens:,} tokens; {rates}, ratio {ratio:.2f}")
 
 
 def asked(question: str, answer: str) -> dict[str, Any]:
