@@ -109,3 +109,12 @@ def test_half_a_checkpoint_and_a_missing_last_one_are_found_out(tmp_path: Path) 
         "checkpoints/.step-00000008.tmp was left behind",
         "checkpoints/step-00000004 was left behind",
     ]
+
+
+@pytest.mark.parametrize("recovered", [True, False])
+def test_a_newer_checkpoint_than_the_damaged_one_must_have_been_recovered(tmp_path: Path, recovered: bool) -> None:
+    run = RunDir(tmp_path)
+    if recovered:
+        record(run, Event.recovered, 2, step=12)
+    record(run, Event.training_started, 2, step=12)
+    assert [problem.kind for problem in loads(run, {2: 8})] == ([] if recovered else ["silent load"])

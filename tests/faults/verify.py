@@ -157,12 +157,18 @@ def checkpoints(run: RunDir, *, total: int, damaged: Sequence[int] = ()) -> Iter
 
 
 def loads(run: RunDir, damaged: Mapping[int, int]) -> Iterator[Problem]:
-    """`damaged` maps an attempt to the step whose checkpoint was damaged before it: told of, and not gone on from."""
+    """`damaged` maps an attempt to the step whose checkpoint was damaged before it: told of, and not gone on from.
+
+    Where the attempt recovered a newer one, nobody has looked at the damaged one.
+    """
     events = read_records(run.events)
     for attempt, step in damaged.items():
         mine = [event for event in events if event["attempt"] == attempt]
         started = [event["step"] for event in mine if event["event"] == Event.training_started.value]
         passed = {event["step"] for event in mine if event["event"] == Event.passed_over.value}
+        recovered = {event["step"] for event in mine if event["event"] == Event.recovered.value}
+        if started and started[0] > step and started[0] in recovered:
+            continue
         if started and started[0] >= step:
             text = f"attempt {attempt} went on from step {started[0]}, whose checkpoint was damaged"
             yield Problem(text=text, attempt=attempt, kind="silent load")
