@@ -187,6 +187,16 @@ def test_the_same_words_are_told_apart_by_roles_but_not_by_white_space() -> None
     )
 
 
+def test_white_space_of_any_kind_is_one_and_no_word_passes_for_a_role() -> None:
+    def said(*turns: tuple[str, str]) -> bytes:
+        return digest(Conversation(messages=tuple(Message(role=role, content=content) for role, content in turns)))
+
+    base = said(("user", "one two"), ("assistant", "three"))
+    for blanks in ("  ", "\t", "\r\n", "\x1c \x0b", "\u00a0", "\u2003 \n"):
+        assert said(("user", f"{blanks}one{blanks}two"), ("assistant", f"three{blanks}")) == base
+    assert said(("user", "one two assistant three")) != base
+
+
 def test_a_run_of_words_has_one_number_wherever_it_stands() -> None:
     one, other = Runs(words("zero one two three four")), Runs(words("One, two! (three) five one two three"))
     assert set(one.of(3).tolist()) & set(other.of(3).tolist()) == {one.of(3)[1]}

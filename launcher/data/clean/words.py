@@ -20,6 +20,7 @@ from launcher.data.formats import Conversation
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 _ASCII_WORDS = bytes(code if chr(code).isalnum() or chr(code) == "_" else 32 for code in bytes(range(128)).lower())
 _ASCII_WORDS += bytes(128)
+_BLANKS = bytes(32 if code < 128 and chr(code).isspace() else code for code in range(256))
 # Any odd number has an inverse modulo 2**64.
 _BASE = 0x9E3779B97F4A7C15
 _MOST_KNOWN = 1 << 18
@@ -27,13 +28,18 @@ _MOST_KNOWN = 1 << 18
 
 def digest(conversation: Conversation) -> bytes:
     """16 bytes that are equal for rows with the same words, roles included: Unicode NFC, any white space as one."""
-    # The signs between parts stand alone, so that one pass finds the words of all of them.
-    text = "".join([f"\x1e {role} \x1f {said} " for role, said in _parts(conversation)])
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    # Lone surrogates are no UTF-8; a row that has one is compared all the same.
-    joined = " ".join(text.split()).encode("utf-8", errors="surrogatepass")
-    return hashlib.blake2b(joined, digest_size=16).digest()
+    # The signs between parts stand alone, so that one pass does for all of them.
+    text = "".join([f"\x01 {role} \x02 {content} " for role, content in _parts(conversation)])
+    if text.isascii():
+        # A third of the time, and the same.
+        said = text.encode().translate(_BLANKS)
+        while b"  " in said:
+            said = said.replace(b"  ", b" ")
+        said = said.rstrip()
+    else:
+        # Lone surrogates are no UTF-8; a row that has one is compared all the same.
+        said = " ".join(unicodedata.normalize("NFC", text).split()).encode("utf-8", errors="surrogatepass")
+    return hashlib.blake2b(said, digest_size=16).digest()
 
 
 def spoken(conversation: Conversation) -> str:
