@@ -168,7 +168,7 @@ def stepper(plan: RunPlan, engine: Any, ranks: Ranks, device: Any) -> Callable[[
     batches: Iterator[Any] = itertools.cycle([batch.to(device) for item in data for batch in item.batches])
 
     def step() -> None:
-        engine.backward(objective.loss_sum(engine, next(batches)))
+        engine.backward(objective.score(engine, next(batches)).loss_sum)
         engine.step()
 
     return step

@@ -126,7 +126,7 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
         started = time.perf_counter()
         for step in data:
             for batch in step.batches:
-                engine.backward(objective.loss_sum(engine, batch.to(device)) / step.trained)
+                engine.backward(objective.score(engine, batch.to(device)).loss_sum / step.trained)
                 engine.step()
         dist.barrier()
         return time.perf_counter() - started

@@ -72,6 +72,11 @@ class RunDir:
         return self.root / "checkpoints"
 
     @property
+    def reference(self) -> Path:
+        """What the untrained model thinks of each row, where the objective asks for it."""
+        return self.root / "reference"
+
+    @property
     def export(self) -> Path:
         """The exported model."""
         return self.root / "export"

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 
 from launcher.checkpoint.manifest import Manifest, committed_steps, read_manifest, step_folder
 from launcher.checkpoint.model_card import model_card
@@ -30,7 +30,9 @@ from launcher.data.render.tokenizer import load_tokenizer
 from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
 from launcher.fingerprint import tokenizer_digest
 from launcher.models.dtypes import TORCH_DTYPES
+from launcher.models.loading import with_head
 from launcher.models.source import resolve
+from launcher.objectives.registry import load as load_objective
 from launcher.publish import publish_dir, publish_json, publish_text
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -141,10 +143,17 @@ def _write_all(
     dtype: Dtype,
     say: Callable[[str], None],
 ) -> None:
-    config = AutoConfig.from_pretrained(base)
+    objective = plan.config.objective
+    head = load_objective(objective.name, objective.options).needs.head
+    config = with_head(AutoConfig.from_pretrained(base), head)
     config.dtype = TORCH_DTYPES[dtype]
+    tokenizer = load_tokenizer(str(base), plan.train_data.chat_template)
+    if head is not None and config.pad_token_id is None:
+        # By it transformers finds the last token of a text in a batch of several.
+        config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
+        kind = AutoModelForCausalLM if head is None else AutoModelForSequenceClassification
+        skeleton = kind.from_config(config)
     weights = _weights(run.checkpoints, manifest)
     # Tied weights are stored once; loading ties them again.
     for name in skeleton.all_tied_weights_keys:
@@ -153,9 +162,11 @@ def _write_all(
     _write_weights(out, weights, TORCH_DTYPES[dtype], say)
     config.architectures = [type(skeleton).__name__]
     config.save_pretrained(out)
-    if skeleton.can_generate():
+    if head is None and skeleton.can_generate():
         _generation_config(base, config).save_pretrained(out)
-    load_tokenizer(str(base), plan.train_data.chat_template).save_pretrained(out)
+    if head is not None and tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(out)
     frozen = json.loads(run.environment.read_text(encoding="utf-8"))
     publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen))
     publish_json(out / PROVENANCE, {"run_id": plan.run_id, "step": manifest.step, "dtype": dtype.value})

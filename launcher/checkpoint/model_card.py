@@ -8,6 +8,7 @@ from typing import Any
 import launcher
 from launcher.checkpoint.manifest import Manifest
 from launcher.config.schema import Dtype, Init
+from launcher.objectives.registry import load as load_objective
 from launcher.runplan import RunPlan
 
 
@@ -34,11 +35,13 @@ def model_card(plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dic
             f"{name} {environment['packages'].get(name, '?')}" for name in ("torch", "deepspeed", "transformers")
         ),
     }
+    head = load_objective(config.objective.name, config.objective.options).needs.head is not None
+    task = "text-classification" if head else "text-generation"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     hub_base = f"base_model: {base}\n" if config.model.init is Init.pretrained and not Path(base).is_absolute() else ""
     return (
-        f"---\nlibrary_name: transformers\npipeline_tag: text-generation\n{hub_base}---\n\n"
+        f"---\nlibrary_name: transformers\npipeline_tag: {task}\n{hub_base}---\n\n"
         f"# {plan.run_id}\n\n| | |\n|---|---|\n{table}\n\n"
         "```python\nfrom transformers import pipeline\n\n"
-        'generate = pipeline("text-generation", model="PATH/OF/THIS/FOLDER")\n```\n'
+        f'{"classify" if head else "generate"} = pipeline("{task}", model="PATH/OF/THIS/FOLDER")\n```\n'
     )

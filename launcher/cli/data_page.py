@@ -42,7 +42,8 @@ def _set_lines(one: SetReport) -> Iterator[str]:
     yield one.name.capitalize()
     rejected = sum(one.rejected.values())
     parts = f", {one.rows - (one.rows_in - rejected):+,} by splitting" if one.split else ""
-    yield f"  {one.rows_in:,} rows read, {rejected:,} rejected, {one.rows:,} stored{parts}"
+    pairs = ", two answers each" if one.examples != one.rows else ""
+    yield f"  {one.rows_in:,} rows read, {rejected:,} rejected, {one.examples:,} stored{parts}{pairs}"
     for step, count in one.rejected.items():
         yield f"    {step:<15} {count:>9,}"
     if rejected:
@@ -95,7 +96,7 @@ def _section(one: SetReport) -> str:
     facts = {
         "rows read": f"{one.rows_in:,}",
         **{f"rejected: {step}": f"{count:,}" for step, count in one.rejected.items()},
-        "rows stored": f"{one.rows:,}",
+        "rows stored": f"{one.examples:,}",
         "rows truncated": f"{one.truncated:,}",
         "tokens": f"{one.tokens:,}",
         "trained tokens": f"{one.trained_tokens:,} ({share:.1%})",

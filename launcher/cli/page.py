@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from launcher.config.survival import Action
 from launcher.data.source import DataSpec
+from launcher.objectives import registry
 from launcher.plain import plain
 from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits
@@ -22,6 +23,7 @@ def page(plan: RunPlan) -> str:
         "Topology": _topology(plan),
         "Batch": _batch(plan),
         "Model": _model(plan),
+        "Objective": _objective(plan),
         "Memory": _memory(plan),
         "Precision": _precision(plan),
         "Optimiser": _optimiser(plan),
@@ -79,6 +81,15 @@ def _model(plan: RunPlan) -> Iterator[str]:
     kept = "activations recomputed" if model.activation_checkpointing else "activations kept"
     yield f"{plan.memory.parameters:,} parameters, {model.init.value} weights"
     yield f"{model.attention.value} attention, {kept}"
+
+
+def _objective(plan: RunPlan) -> Iterator[str]:
+    objective = plan.config.objective
+    needs = registry.load(objective.name, objective.options).needs
+    yield f"{objective.name}, the loss a mean over {needs.per.value}s"
+    yield ", ".join(f"{name}={value}" for name, value in registry.settled(objective.name, objective.options).items())
+    if needs.reference:
+        yield "the untrained model is asked once about every row, before the first step"
 
 
 def _memory(plan: RunPlan) -> Iterator[str]:

@@ -33,7 +33,9 @@ REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing raises when a person made a mistake, in a file or on the command line (ValueError: `zero=3`)."""
 
 
-OPEN_MAPPINGS = ("cluster.environment.", "cluster.environment=", "deepspeed.extra.", "deepspeed.extra=")
+OPEN_MAPPINGS = tuple(
+    f"{mapping}{sign}" for mapping in ("cluster.environment", "deepspeed.extra", "objective.options") for sign in ".="
+)
 """How overrides begin whose keys the user makes up."""
 
 

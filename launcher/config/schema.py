@@ -114,7 +114,9 @@ class ObjectiveConfig:
     """What is optimised."""
 
     name: str
-    """Name of a registered objective."""
+    """Name of an objective: a module of launcher/objectives."""
+    options: dict[str, Any]
+    """What it takes beside that; what is left out is as the module says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

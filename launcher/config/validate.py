@@ -11,8 +11,9 @@ from typing import Any
 
 from launcher.config.schema import ClusterKind, Config, Dtype, Init
 from launcher.config.sources import source_entries
+from launcher.data.source import Learns, Overlong
 from launcher.errors import Problem, closest_first
-from launcher.objectives.registry import OBJECTIVES
+from launcher.objectives import registry
 from launcher.plain import plain
 from launcher.secrets import SECRET_NAME, secret_values
 
@@ -38,7 +39,9 @@ def validate(config: Config) -> list[Problem]:
 
 
 PATH_KEYS = ("data.train", "data.eval", "data.chat_template", "data.cache_dir", "model.path", "runs_root")
-"""Keys whose values name files and folders; where one is at fault, the disk is not looked at."""
+"""Keys whose values name files and folders."""
+READING_KEYS = ("objective", *PATH_KEYS)
+"""Keys that decide what is read, and as what; where one is at fault, the disk is not looked at."""
 
 
 def secrets_in(config: Config) -> Iterator[Problem]:
@@ -196,11 +199,19 @@ def _data(config: Config) -> Iterator[Problem]:
 
 
 def _model(config: Config) -> Iterator[Problem]:
-    if config.objective.name not in OBJECTIVES:
-        nearest = closest_first(config.objective.name, OBJECTIVES)
-        yield Problem(
-            where="objective.name", message=f"{config.objective.name!r} is not an objective", valid=", ".join(nearest)
-        )
+    name, problems = config.objective.name, list[Problem]()
+    if name not in registry.names():
+        nearest = closest_first(name, registry.names())
+        yield Problem(where="objective.name", message=f"{name!r} is not an objective", valid=", ".join(nearest))
+    else:
+        made = registry.checked(name, config.objective.options, problems)
+        if made is not None and made.needs.learns is not Learns.answers and config.data.overlong is Overlong.split:
+            yield Problem(
+                where="data.overlong",
+                message=f"split, but an example of objective={name} is nothing without its end",
+                valid="drop, stop, truncate_left, truncate_right",
+            )
+    yield from problems
     if config.model.init is Init.random and config.model.revision is not None:
         yield Problem(where="model.revision", message="a revision has no meaning with model.init=random", valid="null")
 

@@ -7,15 +7,15 @@ import anything heavy before a file needs it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from launcher.data.formats import FieldsError, to_conversation
+from launcher.data.formats import FieldsError, learnt, to_example
 from launcher.data.read import LostRows, Piece, Row, read, row_problem, unreadable
 from launcher.data.read.kinds import kind_of
 from launcher.data.read.piece import BY_OFFSET
 from launcher.data.reject import RowError
-from launcher.data.source import CleanConfig, Fix, Source
+from launcher.data.source import CleanConfig, Fix, Learns, Source
 from launcher.errors import Problem
 
 HEAD_BYTES = 4 << 20
@@ -24,7 +24,15 @@ _LOOKED_INTO = 3
 """Files of a source whose beginning is read."""
 
 
-def check_head(source: Source, key: str, clean: CleanConfig, max_bytes: int = HEAD_BYTES) -> list[Problem]:
+def check_head(
+    source: Source,
+    key: str,
+    clean: CleanConfig,
+    max_bytes: int = HEAD_BYTES,
+    *,
+    learns: Learns = Learns.answers,
+    labels: Sequence[str] = (),
+) -> list[Problem]:
     """What is wrong with the files or with the first `max_bytes` of the first three; at most five problems.
 
     `key` is the config key that named the files, for problems of a whole file; bad rows are named by their place. Where
@@ -33,20 +41,33 @@ def check_head(source: Source, key: str, clean: CleanConfig, max_bytes: int = HE
     found = unreadable(source, key, _LOOKED_INTO)
     if not found:
         for path in source.paths[:_LOOKED_INTO]:
-            found += _bad_rows(source, Path(path), clean, max_bytes)
+            rows = _examined(source, Path(path), max_bytes, learns, labels)
+            found += _bad_rows(_head(source, Path(path), max_bytes), rows, clean)
     return found[:_MOST_PROBLEMS]
 
 
-def _bad_rows(source: Source, path: Path, clean: CleanConfig, max_bytes: int) -> Iterator[Problem]:
+def _examined(
+    source: Source, path: Path, max_bytes: int, learns: Learns, labels: Sequence[str]
+) -> Iterator[tuple[Row, RowError | None]]:
+    """The rows of a file's head, each with what is wrong with it."""
+    for row in _rows(_head(source, path, max_bytes), source, max_bytes):
+        error = row.error
+        if row.value is not None:
+            try:
+                learnt(to_example(row.value, source.format, source.columns), learns, labels)
+            except RowError as found:
+                error = found
+        yield row, error
+
+
+def _bad_rows(piece: Piece, rows: Iterable[tuple[Row, RowError | None]], clean: CleanConfig) -> Iterator[Problem]:
     """The broken rows of a file's head, one of each missing field; or one in the name of all, where few may be."""
-    piece = _head(source, path, max_bytes)
     tolerant = clean.broken is not Fix.stop
     first: tuple[Row, RowError] | None = None
     count, broken, told = 0, 0, 0
     wrong_fields = set()
-    for row in _rows(piece, source, max_bytes):
+    for row, error in rows:
         count += 1
-        error = _error(row, source)
         if error is None:
             continue
         broken += 1
@@ -67,23 +88,16 @@ def _bad_rows(source: Source, path: Path, clean: CleanConfig, max_bytes: int) ->
         yield row_problem(piece.path, piece.kind, row, together)
 
 
-def _error(row: Row, source: Source) -> RowError | None:
-    if row.value is None:
-        return row.error
-    try:
-        to_conversation(row.value, source.format, source.columns)
-    except RowError as error:
-        return error
-    return None
-
-
-def check_template(source: Source, tokenizer: Path, key: str) -> list[Problem]:
+def check_template(source: Source, tokenizer: Path, key: str, learns: Learns = Learns.answers) -> list[Problem]:
     """The problem of rows of messages for a tokenizer folder that has no chat template; none for a readable other."""
     if not source.paths or _has_template(tokenizer) or unreadable(source, key, 1):
         return []
     for row in _rows(_head(source, Path(source.paths[0]), HEAD_BYTES), source, HEAD_BYTES):
         try:
-            if row.value is None or to_conversation(row.value, source.format, source.columns).plain is not None:
+            if row.value is None:
+                return []
+            example = learnt(to_example(row.value, source.format, source.columns), learns)
+            if example.conversations[0].plain is not None:
                 return []
         except RowError:
             # Told by check_head.

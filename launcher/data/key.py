@@ -19,7 +19,7 @@ from launcher.publish import publish_json
 Stats: TypeAlias = list[tuple[int, int, int]]
 """Size in bytes, time of change in ns and inode, per file."""
 
-DATA_VERSION = 3
+DATA_VERSION = 4
 """Raise it when the same spec would give other tokens or another layout; prepared data is then made anew."""
 
 META_FILE = "meta.json"
@@ -132,6 +132,8 @@ def _settings(spec: DataSpec) -> dict[str, Any]:
         "seq_len": spec.seq_len,
         "overlong": spec.overlong.value,
         "clean": plain(spec.clean),
+        "learns": spec.learns.value,
+        "labels": list(spec.labels),
     }
 
 

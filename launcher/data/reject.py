@@ -19,6 +19,8 @@ class Step(Enum):
     """An answer, a prompt or a text without a word."""
     role_order = "role_order"
     """Turns out of order."""
+    label = "label"
+    """Its label is none of `objective.options.labels`, or no number."""
     template = "template"
     """The chat template refuses it, or leaves out what it says."""
     untrained = "untrained"

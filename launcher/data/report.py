@@ -49,6 +49,10 @@ class SetReport:
     """Those of them that carry loss."""
     longest: int
     """Tokens of the longest row."""
+    examples: int
+    """What the objective sees as one: a row stored, or a pair of them."""
+    labelled: bool
+    """Whether only a row's last token carries loss, for what the row is labelled with."""
     packs: int
     """Sequences that the rows fill when packed."""
     fill: float
@@ -100,8 +104,10 @@ def set_report(name: str, folder: str, meta: Meta, spec: DataSpec) -> SetReport:
         tokens=meta.tokens,
         trained_tokens=meta.trained_tokens,
         longest=meta.longest,
+        examples=meta.rows // meta.rows_per_example,
+        labelled=meta.target_width > 0,
         packs=packs,
-        fill=meta.tokens / (packs * spec.seq_len) if packs else 0.0,
+        fill=meta.tokens / (packs * spec.seq_len * meta.rows_per_example) if packs else 0.0,
         lengths=meta.lengths,
         turns=meta.turns,
         # Whoever prepared it first may have called them otherwise.
@@ -116,7 +122,7 @@ def report(sets: tuple[SetReport, ...], *, packing: bool, global_batch_size: int
     """The report on a run's prepared sets, training rows first; `shared` held-out rows are trained on as well."""
     train = sets[0]
     leaked = _leaked(sets, shared)
-    samples = train.packs if packing else train.rows
+    samples = train.packs if packing else train.examples
     return Report(
         sets=sets,
         packing=packing,
@@ -162,7 +168,7 @@ def _leaked(sets: tuple[SetReport, ...], shared: int) -> tuple[Problem, ...]:
 def _warnings(sets: tuple[SetReport, ...], samples: int, global_batch_size: int) -> Iterator[Problem]:
     for one in sets:
         key = f"data.{one.name}"
-        if one.trained_tokens < LITTLE_TRAINED * one.tokens:
+        if not one.labelled and one.trained_tokens < LITTLE_TRAINED * one.tokens:
             share = f"{one.trained_tokens:,} of {one.tokens:,} tokens carry loss"
             yield Problem(where=key, message=share, remedy="data.train_on=all trains on prompts as well")
         gone = sum(count for step, count in one.rejected.items() if step != Step.duplicate.value)

@@ -44,6 +44,21 @@ class TrainOn(Enum):
     """Messages with `"train": true`."""
 
 
+class Learns(Enum):
+    """What a row is to the objective."""
+
+    answers = "answers"
+    """A conversation or a text, learnt token by token."""
+    pairs = "pairs"
+    """A better and a worse answer to the same, stored one after the other."""
+    classes = "classes"
+    """A text and the one class that it belongs to."""
+    sets = "sets"
+    """A text and the classes, any number of them, that it belongs to."""
+    values = "values"
+    """A text and a number."""
+
+
 class Overlong(Enum):
     """What happens to a row of more than `seq_len` tokens."""
 
@@ -165,3 +180,17 @@ class DataSpec:
     """What happens to a longer row."""
     clean: CleanConfig
     """What rows must be like."""
+    learns: Learns = Learns.answers
+    """What a row is."""
+    labels: tuple[str, ...] = ()
+    """The classes, in the order in which they are numbered."""
+
+    @property
+    def rows_per_example(self) -> int:
+        """Rows stored for each that is read."""
+        return 2 if self.learns is Learns.pairs else 1
+
+    @property
+    def target_width(self) -> int:
+        """Numbers stored for each example, beside its tokens: a class's place, 0 or 1 for each class, or a value."""
+        return {Learns.classes: 1, Learns.values: 1, Learns.sets: len(self.labels)}.get(self.learns, 0)

@@ -30,6 +30,8 @@ DTYPES: dict[str, type[np.generic]] = {
     "pack_offsets": np.int64,  # packs + 1 positions in pack_rows
 }
 """Each column and its little-endian element type."""
+TARGETS = "targets.bin"
+"""Per example: float32 [`Meta.target_width`]; absent where that is 0."""
 SHARDED = ("tokens", "trained")
 """Columns that are cut into files of equal rows, none of them in two."""
 
@@ -111,6 +113,10 @@ class Meta:
     """Libraries that made the tokens."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Rows that are not trained on, by step; they are in `rejected.jsonl`."""
+    rows_per_example: int = 1
+    """Rows stored one after another for each that was read: 2 for pairs."""
+    target_width: int = 0
+    """Numbers in `targets.bin` for each example."""
     lengths: dict[str, int] = field(default_factory=dict)
     """Rows stored by length: the least tokens of a bin (1, 2, 3, 4, 6, 8, 12, 16 …) to the rows in it."""
     turns: dict[str, int] = field(default_factory=dict)
@@ -142,6 +148,10 @@ class TokenStore:
         self._offsets, self._counts, self._pack_rows, self._pack_offsets = (
             _mapped(folder, name) for name in DTYPES if name not in SHARDED
         )
+        self._targets: AnyArray | None = None
+        if self.meta.target_width:
+            flat = np.memmap(folder / TARGETS, dtype=np.float32, mode="r")
+            self._targets = flat.reshape(-1, self.meta.target_width)
         shards = itertools.takewhile(self.meta.files.__contains__, map(_tokens_file, itertools.count()))
         self._tokens = [np.memmap(folder / name, dtype=DTYPES["tokens"], mode="r") for name in shards]
         self._trained = [_mapped(folder, "trained", shard) for shard in range(len(self._tokens))]
@@ -166,6 +176,13 @@ class TokenStore:
     def lengths(self, indices: Int64Array) -> Int64Array:
         """Tokens of each of `indices`, as int64."""
         return np.asarray(self._offsets[indices + 1] - self._offsets[indices], dtype=np.int64)
+
+    def targets(self, examples: Int64Array) -> AnyArray:
+        """What each of `examples` is labelled with, float32 [examples, width]; width 0 where there are no labels."""
+        width = self.meta.target_width
+        if self._targets is None:
+            return np.zeros((len(examples), width), dtype=np.float32)
+        return np.asarray(self._targets[examples])
 
     @property
     def packs(self) -> int:

@@ -1,40 +1,53 @@
-"""A causal language model on this rank: pretrained or random, whole or, under ZeRO-3, partitioned as it is built."""
+"""A model on this rank: pretrained or random, whole or, under ZeRO-3, partitioned as it is built."""
 
 from __future__ import annotations
 
 import contextlib
+import types
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.integrations import HfDeepSpeedConfig
+from transformers.modeling_outputs import TokenClassifierOutput
 
 from launcher.config.schema import Dtype, Init, ModelConfig
 from launcher.errors import Problem, UserError
 from launcher.models.dtypes import TORCH_DTYPES
+from launcher.objectives.protocol import Head
 from launcher.seeds import derive
 
 
 def build_model(
-    folder: Path, model: ModelConfig, dtype: Dtype, seed: int, deepspeed: dict[str, Any], device: torch.device
+    folder: Path,
+    model: ModelConfig,
+    dtype: Dtype,
+    seed: int,
+    deepspeed: dict[str, Any],
+    device: torch.device,
+    head: Head | None = None,
 ) -> PreTrainedModel:
     """The model whose files are in `folder`, in compute precision and training mode; collective under ZeRO-3.
 
-    Raises UserError when there is no such model or it is no causal language model.
+    With a `head`, its outputs for every token stand in place of the language model's. Raises UserError when there is
+    no such model, it is no causal language model, or none that transformers has a head for.
     """
     zero3 = deepspeed["zero_optimization"]["stage"] == 3
     # transformers partitions while it builds as long as this object lives; without it every rank loads everything.
     partitioned = HfDeepSpeedConfig(deepspeed) if zero3 else None
     arguments = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": model.attention.value}
+    kind = AutoModelForCausalLM if head is None else AutoModelForSequenceClassification
     try:
+        config = with_head(AutoConfig.from_pretrained(folder), head)
         if model.init is Init.pretrained:
-            built = AutoModelForCausalLM.from_pretrained(folder, **arguments)
+            built, told = kind.from_pretrained(folder, config=config, output_loading_info=True, **arguments)
+            initialise(built, seed, only=told["missing_keys"])
         else:
-            config = AutoConfig.from_pretrained(folder)
             # Under ZeRO-3 partitions are born on the device; the others too, so that all draw from one generator.
             with contextlib.nullcontext() if zero3 else device:
-                built = AutoModelForCausalLM.from_config(config, **arguments)
+                built = kind.from_config(config, **arguments)
             initialise(built, seed)
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
@@ -44,18 +57,43 @@ def build_model(
         del partitioned
     if model.activation_checkpointing:
         built.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if head is not None:
+        # Its own picks one token of each sequence, and a sequence may hold several rows.
+        built.forward = types.MethodType(_every_token, built)
     built.train()
     return built
 
 
-def initialise(model: PreTrainedModel, seed: int) -> None:
-    """Random weights as a function of (seed, module name): the same at every world size and ZeRO stage; collective."""
+def with_head(config: Any, head: Head | None) -> Any:
+    """The model's config, which a head's outputs and their names are written into."""
+    if head is None:
+        return config
+    config.num_labels = head.outputs
+    config.problem_type = head.problem_type
+    if head.labels:
+        config.id2label = dict(enumerate(head.labels))
+        config.label2id = {label: number for number, label in enumerate(head.labels)}
+    return config
+
+
+def _every_token(model: Any, **inputs: Any) -> TokenClassifierOutput:
+    """Forward pass of a sequence classifier up to its head's outputs for every token."""
+    hidden = getattr(model, model.base_model_prefix)(**inputs).last_hidden_state
+    return TokenClassifierOutput(logits=model.score(hidden))
+
+
+def initialise(model: PreTrainedModel, seed: int, only: Collection[str] | None = None) -> None:
+    """Random weights as a function of (seed, module name): the same at every world size and ZeRO stage; collective.
+
+    With `only`, of the modules that these parameters belong to.
+    """
     import deepspeed
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, module in model.named_modules():
             parameters = list(module.parameters(recurse=False))
-            if not parameters:
+            own = {f"{name}.{key}" for key, _ in module.named_parameters(recurse=False)}
+            if not parameters or (only is not None and not own.intersection(only)):
                 continue
             for parameter in parameters:
                 # transformers' init functions skip what carries this mark.

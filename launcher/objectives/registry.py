@@ -1,16 +1,53 @@
-"""Which objectives there are, by name. Imports none of them, so that the login side can check a name."""
+"""Which objectives there are, by name: the modules of this package. Imports no torch, nor does any of them."""
 
 from __future__ import annotations
 
 import importlib
-from typing import cast
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, cast
 
-from launcher.objectives.protocol import Objective
+from launcher import objectives
+from launcher.decode import BROKEN, read
+from launcher.errors import Problem
+from launcher.objectives.protocol import Module, Objective
+from launcher.plain import plain
 
-OBJECTIVES = {"sft": "launcher.objectives.sft"}
-"""Name to module; each module has `OBJECTIVE`."""
+_NONE = ("protocol", "registry")
+KEY = "objective.options"
 
 
-def load(name: str) -> Objective:
-    """The objective called `name`; KeyError if there is none (validation has refused it before)."""
-    return cast("Objective", importlib.import_module(OBJECTIVES[name]).OBJECTIVE)
+def names() -> list[str]:
+    """All objectives, as users type them."""
+    return sorted(module.name for module in pkgutil.iter_modules(objectives.__path__) if module.name not in _NONE)
+
+
+def load(name: str, options: Mapping[str, Any] | None = None) -> Objective:
+    """The objective `name` with `options` in place of its defaults; validation has seen both."""
+    problems: list[Problem] = []
+    made = checked(name, options or {}, problems)
+    assert made is not None, "\n".join(str(problem) for problem in problems)
+    return made
+
+
+def checked(name: str, options: Mapping[str, Any], problems: list[Problem]) -> Objective | None:
+    """The same of what a user wrote; None, with `problems` told, where it is wrong."""
+    module = _module(name)
+    before = len(problems)
+    read_options = read(module.Options, settled(name, options), KEY, problems)
+    if read_options is BROKEN:
+        return None
+    problems += [
+        Problem(where=f"{KEY}.{found.where}", message=found.message, valid=found.valid, remedy=found.remedy)
+        for found in read_options.problems()
+    ]
+    return module.build(read_options) if len(problems) == before else None
+
+
+def settled(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of an objective, as plain values: those given, and its defaults."""
+    return {**plain(_module(name).Options()), **options}
+
+
+def _module(name: str) -> Module:
+    return cast("Module", importlib.import_module(f"{objectives.__name__}.{name}"))

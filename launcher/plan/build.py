@@ -15,7 +15,7 @@ from launcher import fingerprint
 from launcher.config.compose import compose
 from launcher.config.schema import ClusterKind, Config, ShapeConfig
 from launcher.config.search import search_path
-from launcher.config.validate import AUTO, PATH_KEYS, secrets_in, validate
+from launcher.config.validate import AUTO, READING_KEYS, secrets_in, validate
 from launcher.errors import Problem, UserError
 from launcher.models.shape import model_shape
 from launcher.plan.batch import plan_batch
@@ -77,7 +77,7 @@ def plan_config(
     if config is None:
         raise UserError(*found)
     found += validate(config)
-    if any(problem.where.startswith(PATH_KEYS) for problem in found):
+    if any(problem.where.startswith(READING_KEYS) for problem in found):
         raise UserError(*_distinct(found))
     config = locate(config, work_dir)
     run_dir = RunDir(Path(config.runs_root) / run_id)

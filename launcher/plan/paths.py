@@ -15,6 +15,7 @@ from launcher.data.files import expanded
 from launcher.data.source import DataSpec, Hub, Source
 from launcher.errors import Problem
 from launcher.models.shape import looks_local
+from launcher.objectives import registry
 from launcher.rundir import RunDir
 
 
@@ -53,6 +54,7 @@ def data_spec(config: Config, key: str, run: RunDir) -> DataSpec | None:
     value = getattr(config.data, key)
     if value is None:
         return None
+    needs = registry.load(config.objective.name, config.objective.options).needs
     held_out = config.data.eval if key == "train" and config.data.eval is not None else []
     return DataSpec(
         sources=tuple(_source(config, entry) for entry in source_entries(value, f"data.{key}", [])),
@@ -63,6 +65,8 @@ def data_spec(config: Config, key: str, run: RunDir) -> DataSpec | None:
         seq_len=config.data.seq_len,
         overlong=config.data.overlong,
         clean=config.data.clean,
+        learns=needs.learns,
+        labels=needs.head.labels if needs.head is not None else (),
     )
 
 
@@ -88,10 +92,12 @@ def check_paths(config: Config, run: RunDir) -> Iterator[Problem]:
     """What is missing or unreadable on disk. The cost does not grow with the size of the data or of the model."""
     for key in ("train", "eval"):
         spec = data_spec(config, key, run)
-        for source in spec.sources if spec is not None else ():
-            yield from check_head(source, f"data.{key}", config.data.clean)
-            if spec is not None and spec.chat_template is None and Path(spec.tokenizer).is_dir():
-                yield from check_template(source, Path(spec.tokenizer), "data.chat_template")
+        if spec is None:
+            continue
+        for source in spec.sources:
+            yield from check_head(source, f"data.{key}", config.data.clean, learns=spec.learns, labels=spec.labels)
+            if spec.chat_template is None and Path(spec.tokenizer).is_dir():
+                yield from check_template(source, Path(spec.tokenizer), "data.chat_template", spec.learns)
     yield from _check_chat_template(config.data.chat_template)
     yield from _check_model(config)
     yield from _check_root("runs_root", config.runs_root)

@@ -51,6 +51,7 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
     for name in ("model", "tokenizer", "data"):
         yield f"fingerprint of the {name}", getattr(old.fingerprint, name), getattr(new.fingerprint, name)
     yield "objective.name", old.config.objective.name, new.config.objective.name
+    yield "objective.options", old.config.objective.options, new.config.objective.options
     yield "model.path", old.config.model.path, new.config.model.path
     for key in ("seq_len", "overlong", "format"):
         yield f"data.{key}", plain(getattr(old.config.data, key)), plain(getattr(new.config.data, key))

@@ -17,21 +17,22 @@ SIGNALS = tuple(REASONS)
 class Agreed:
     """The same on every rank."""
 
-    loss: float
-    """Sum of losses over all ranks."""
+    sums: list[float]
+    """What was to be added up, over all ranks."""
     samples: int
     """Checksum of all samples that were fed (`data.feed.order.checksum`)."""
     stopped_by: int | None
     """Signal that any rank got, if one did."""
 
 
-def agree_all(stop: StopFlag, loss: torch.Tensor, samples: int) -> Agreed:
-    """Sum `loss` [] (float64, on the rank's device) and `samples` over ranks, and hear whether any must stop."""
-    facts = torch.tensor([samples, *_votes(stop)], dtype=torch.float64, device=loss.device)
-    summed = torch.cat([loss.reshape(1), facts])
+def agree_all(stop: StopFlag, sums: torch.Tensor, samples: int) -> Agreed:
+    """Add up `sums` [any] (float64, on the rank's device) and `samples` over ranks; hear whether any must stop."""
+    facts = torch.tensor([samples, *_votes(stop)], dtype=torch.float64, device=sums.device)
+    summed = torch.cat([sums, facts])
     dist.all_reduce(summed)
-    total, fed, *counts = summed.tolist()
-    return Agreed(loss=total, samples=int(fed), stopped_by=_first(counts))
+    totals = summed.tolist()
+    fed, *counts = totals[len(sums) :]
+    return Agreed(sums=totals[: len(sums)], samples=int(fed), stopped_by=_first(counts))
 
 
 def stopped_all(stop: StopFlag, device: torch.device) -> int | None:

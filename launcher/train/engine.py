@@ -17,6 +17,7 @@ from launcher.checkpoint.retain import Policy
 from launcher.checkpoint.save import Saver
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
+from launcher.objectives.registry import load as load_objective
 from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -30,7 +31,8 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
     deepspeed_logger.setLevel(logging.WARNING)
     config = plan.config
     folder = Path(os.environ["LAUNCHER_MODEL"])
-    model = build_model(folder, config.model, config.precision.dtype, config.train.seed, plan.deepspeed, device)
+    head = load_objective(config.objective.name, config.objective.options).needs.head
+    model = build_model(folder, config.model, config.precision.dtype, config.train.seed, plan.deepspeed, device, head)
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=build_optimiser(config, model, device),

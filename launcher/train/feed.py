@@ -13,6 +13,7 @@ from launcher.data.feed.samples import Samples
 from launcher.data.source import DataSpec
 from launcher.errors import Problem, UserError
 from launcher.faultpoints import Point, reach
+from launcher.objectives.protocol import Per
 from launcher.runplan import Batch
 from launcher.train.skips import Skip, data_step
 
@@ -32,6 +33,8 @@ class StepData:
     """Checksum of the samples in this rank's share."""
     trained: int
     """Tokens that carry loss, over all ranks."""
+    weight: int
+    """What the loss is a mean over: those tokens, or examples, over all ranks."""
     processed: int
     """Tokens that go through the model, over all ranks."""
 
@@ -65,6 +68,7 @@ def step_data(
     rank: int,
     start: int,
     stop: int,
+    per: Per = Per.token,
     skips: Sequence[Skip] = (),
 ) -> Iterator[StepData]:
     """Data of the steps from `start` up to `stop`; starts at any step as fast as at the first."""
@@ -72,10 +76,12 @@ def step_data(
         reach(Point.data, rank=rank, step=step + 1)
         chosen = order.samples_of_step(data_step(step, skips), batch.global_batch_size)
         batches = micro_batches(samples, layout, chosen=chosen, rank=rank, data_parallel_size=batch.data_parallel_size)
+        trained = int(samples.trained_counts(chosen).sum())
         yield StepData(
             step=step,
             batches=batches,
             fed=checksum(sample for micro in batches for sample in micro.samples),
-            trained=int(samples.trained_counts(chosen).sum()),
+            trained=trained,
+            weight=trained if per is Per.token else samples.examples(chosen),
             processed=int(samples.lengths(chosen).sum()),
         )

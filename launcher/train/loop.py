@@ -111,9 +111,9 @@ def run_loop(run: Training) -> Result | Setback:
         run.watchdog.step()
         reach(Point.step, rank=dist.get_rank(), step=done)
         rate = _prepare(run, data.step)
-        loss_sum, norm = _optimise(run, data)
-        agreed = agree_all(run.stop, loss_sum, data.fed)
-        loss = agreed.loss / data.trained
+        sums, norm = _optimise(run, data)
+        agreed = agree_all(run.stop, sums, data.fed)
+        loss, *measured = (total / data.weight for total in agreed.sums)
         run.metrics.step(
             done,
             loss=loss,
@@ -122,6 +122,7 @@ def run_loop(run: Training) -> Result | Setback:
             trained=data.trained,
             processed=data.processed,
             samples=agreed.samples,
+            measured=dict(zip(run.objective.measures, measured, strict=True)),
         )
         verdict, why = run.guard.judge(loss, norm)
         if verdict in (Guard.stop, Guard.rollback):
@@ -161,20 +162,20 @@ def _save(run: Training, done: int, *, wait: bool) -> None:
 
 
 def _optimise(run: Training, data: StepData) -> tuple[torch.Tensor, float | None]:
-    """One optimiser step; returns this rank's sum of losses and the norm of the whole gradient before clipping,
-    None where nobody knows it.
+    """One optimiser step; returns this rank's sums of losses and of the objective's measures, and the norm of the
+    whole gradient before clipping, None where nobody knows it.
 
-    DeepSpeed averages gradients over ranks and accumulation steps. Scaled by their number and divided by the trained
-    tokens of the whole global batch, that average is the gradient of the mean loss per token, however it was cut.
+    DeepSpeed averages gradients over ranks and accumulation steps. Scaled by their number and divided by what the
+    whole global batch weighs, that average is the gradient of the mean loss, however it was cut.
     """
-    total = torch.zeros((), dtype=torch.float64, device=run.device)
-    scale = dist.get_world_size() * len(data.batches) / data.trained
+    total = torch.zeros(1 + len(run.objective.measures), dtype=torch.float64, device=run.device)
+    scale = dist.get_world_size() * len(data.batches) / data.weight
     for batch in data.batches:
-        loss = run.objective.loss_sum(run.engine, batch.to(run.device))
-        run.engine.backward(loss * scale)
+        scored = run.objective.score(run.engine, batch.to(run.device))
+        run.engine.backward(scored.loss_sum * scale)
         norm = whole_gradient_norm(run.engine)
         run.engine.step()
-        total += loss.detach()
+        total += torch.stack([scored.loss_sum.detach(), *(scored.sums[name] for name in run.objective.measures)])
     if reach(Point.loss, rank=dist.get_rank(), step=data.step + 1) == "poison":
         total += math.nan
     told = run.engine.get_global_grad_norm()

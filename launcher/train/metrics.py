@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,18 @@ class MetricsWriter:
         self._last = time.perf_counter()
 
     def step(
-        self, step: int, *, loss: float, lr: float, grad_norm: float | None, trained: int, processed: int, samples: int
+        self,
+        step: int,
+        *,
+        loss: float,
+        lr: float,
+        grad_norm: float | None,
+        trained: int,
+        processed: int,
+        samples: int,
+        measured: Mapping[str, float],
     ) -> None:
-        """Record optimiser step `step` (from 1).
+        """Record optimiser step `step` (from 1), with what the objective measures.
 
         `trained` tokens carried loss, and `processed` went through the model; both over all ranks. `samples` is the
         checksum of the samples that were fed.
@@ -88,11 +98,13 @@ class MetricsWriter:
             mfu=self._mfu(processed / elapsed),
             memory_gb=self._memory_gb(),
             samples=samples,
+            **measured,
         )
 
-    def evaluation(self, step: int, *, loss: float, tokens: int) -> None:
-        """Record a held-out loss after `step` optimiser steps."""
-        self._write(step=step, eval_loss=loss, eval_tokens=tokens)
+    def evaluation(self, step: int, *, loss: float, tokens: int, measured: Mapping[str, float]) -> None:
+        """Record a held-out loss, over so many trained tokens, and measures after `step` optimiser steps."""
+        named = {f"eval_{name}": value for name, value in measured.items()}
+        self._write(step=step, eval_loss=loss, eval_tokens=tokens, **named)
 
     def _write(self, **values: Any) -> None:
         if self._path is None:

@@ -21,16 +21,17 @@ from launcher.data.feed.order import Order
 from launcher.data.feed.prefetch import prefetch
 from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
-from launcher.evaluate.held_out import held_out_loss_all
+from launcher.evaluate.held_out import held_out_all
 from launcher.faultpoints import Point, reach
 from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
-from launcher.node.stop import StopFlag
+from launcher.node.stop import REASONS, StopFlag
 from launcher.node.watchdog import Watchdog
 from launcher.objectives.registry import load as load_objective
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.runs.outcome import Ending
 from launcher.train.agree import stopped_all
 from launcher.train.apart import refuse_leak_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
@@ -39,6 +40,7 @@ from launcher.train.guard import LossGuard
 from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
+from launcher.train.reference import Reference, reference_all
 from launcher.train.schedule import learning_rate
 from launcher.train.setback import (
     owes_evaluation_all,
@@ -71,11 +73,17 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     manifest = load_all(engine, chosen)
     reach(Point.loaded, rank=ranks.rank)
     if samples.packed:
-        refuse_leak_all(engine, load_objective(plan.config.objective.name), device)
+        refuse_leak_all(engine, device)
+    held_out = None
+    if plan.eval_data is not None:
+        held_out = Samples(TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"])), packed=plan.config.data.packing)
+    parts = _Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out)
+    signal = _compare_all(parts, trained=chosen is not None)
+    if signal is not None:
+        return Result(state=Ending.stopped, reason=REASONS[signal], step=0, signal=signal)
     skips = skips_all(run)
     try:
         while True:
-            parts = _Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order)
             result = _train_from(parts, manifest, skips)
             if isinstance(result, Result):
                 return result
@@ -109,6 +117,7 @@ class _Parts:
     saver: Saver
     samples: Samples
     order: Order
+    held_out: Samples | None
 
 
 def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip]) -> Result | Setback:
@@ -125,14 +134,23 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
     due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
     seed = config.train.seed
     layout = layout_of(config, plan.batch)
+    objective = load_objective(config.objective.name, config.objective.options)
     feed = step_data(
-        parts.samples, parts.order, layout, plan.batch, rank=ranks.rank, start=start, stop=stop_at, skips=skips
+        parts.samples,
+        parts.order,
+        layout,
+        plan.batch,
+        rank=ranks.rank,
+        start=start,
+        stop=stop_at,
+        per=objective.needs.per,
+        skips=skips,
     )
     with prefetch(feed, PREFETCH_STEPS) as data:
         return run_loop(
             Training(
                 engine=parts.engine,
-                objective=load_objective(config.objective.name),
+                objective=objective,
                 data=data,
                 device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
@@ -159,6 +177,45 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
         )
 
 
+def _compare_all(parts: _Parts, *, trained: bool) -> int | None:
+    """Have the untrained model's log-probabilities, if the objective compares with them; collective.
+
+    The signal, if any rank must stop before all are there.
+    """
+    objective = load_objective(parts.plan.config.objective.name, parts.plan.config.objective.options)
+    if not objective.needs.reference:
+        return None
+    layout = layout_of(parts.plan.config, parts.plan.batch)
+    sets = {"train": parts.samples, "eval": parts.held_out}
+    for name, samples in sets.items():
+        ear = _Ear(parts)
+        if samples is not None and not reference_all(
+            parts.engine,
+            samples,
+            layout,
+            Reference.of(parts.run, name),
+            trained=trained,
+            device=parts.device,
+            before_batch=lambda: parts.watchdog.step(),
+            stopped=ear.stopped,
+        ):
+            return ear.signal
+    return None
+
+
+class _Ear:
+    """Hears, while no step is made, whether any rank must stop."""
+
+    def __init__(self, parts: _Parts) -> None:
+        self._parts = parts
+        self.signal: int | None = None
+
+    def stopped(self) -> bool:
+        """Collective."""
+        self.signal = stopped_all(self._parts.stop, self._parts.device)
+        return self.signal is not None
+
+
 def _metrics(parts: _Parts, tokens: int) -> MetricsWriter:
     shape = shape_of(parts.engine.module.config.to_dict())
     meta = parts.samples.store.meta
@@ -174,37 +231,31 @@ def _metrics(parts: _Parts, tokens: int) -> MetricsWriter:
 
 def _evaluator(parts: _Parts, metrics: MetricsWriter) -> Callable[[int], int | None]:
     plan = parts.plan
-    if plan.eval_data is None:
+    samples = parts.held_out
+    if samples is None:
         return lambda step: None
-    objective = load_objective(plan.config.objective.name)
-    store = TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"]))
-    samples = Samples(store, packed=plan.config.data.packing)
+    objective = load_objective(plan.config.objective.name, plan.config.objective.options)
     layout = layout_of(plan.config, plan.batch)
 
     def evaluate(step: int) -> int | None:
-        heard: list[int] = []
+        ear = _Ear(parts)
 
         def before_batch() -> None:
             parts.watchdog.step()
             reach(Point.evaluate, rank=parts.ranks.rank, step=step)
 
-        def stopped() -> bool:
-            signal = stopped_all(parts.stop, parts.device)
-            heard.extend(() if signal is None else (signal,))
-            return signal is not None
-
-        measured = held_out_loss_all(
+        found = held_out_all(
             parts.engine,
             objective,
             samples,
             layout,
             device=parts.device,
             before_batch=before_batch,
-            stopped=stopped,
+            stopped=ear.stopped,
         )
-        if measured is None:
-            return heard[0]
-        metrics.evaluation(step, loss=measured[0], tokens=measured[1])
+        if found is None:
+            return ear.signal
+        metrics.evaluation(step, loss=found.loss, tokens=found.tokens, measured=found.measured)
         return None
 
     return evaluate

@@ -155,7 +155,12 @@ def make_store(tmp_path: Path) -> MakeStore:
             (tmp_path / name).write_bytes(data)
             marks[name] = FileMark(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         counts = {field.name: 0 for field in dataclasses.fields(Meta) if field.type == "int"}
-        counts |= {"rows": len(rows), "rows_in": len(rows), "tokens": sum(len(ids) for ids, _ in rows)}
+        counts |= {
+            "rows_per_example": 1,
+            "rows": len(rows),
+            "rows_in": len(rows),
+            "tokens": sum(len(ids) for ids, _ in rows),
+        }
         meta = Meta(key="k", sources=tuple(sources), files=marks, spec={}, versions={}, **counts)
         publish_json(tmp_path / META_FILE, plain(meta))
         return TokenStore(tmp_path)

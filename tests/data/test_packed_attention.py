@@ -23,7 +23,7 @@ from transformers import (
 from launcher.data.feed.batches import IGNORED, Layout, MicroBatch, eval_batches, micro_batches
 from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
-from launcher.objectives.sft import Sft
+from launcher.objectives import registry
 from tests.data.conftest import MakeStore
 
 SIZES: dict[str, Any] = {
@@ -45,6 +45,7 @@ FAMILIES: dict[str, PreTrainedConfig] = {
     "gemma": Gemma3TextConfig(**SIZES, sliding_window=4, layer_types=LAYERS),
 }
 KERNELS = ["eager", "sdpa", "flash_attention_2"]
+SFT = registry.load("sft")
 LENGTHS = [9, 3, 7, 1, 12, 5, 2, 8, 6, 4]
 
 
@@ -193,7 +194,7 @@ def loss_and_gradients(model: PreTrainedModel, batches: list[MicroBatch]) -> tup
     trained = sum(int((batch.labels[:, 1:] != IGNORED).sum()) for batch in batches)
     total = 0.0
     for batch in batches:
-        loss = Sft().loss_sum(model, batch)
+        loss = SFT.score(model, batch).loss_sum
         (loss / trained).backward()
         total += loss.item()
     return total / trained, {
@@ -237,6 +238,6 @@ def test_held_out_loss_does_not_depend_on_packing(
             batch for rank in range(2) for batch in eval_batches(samples, layout, rank=rank, data_parallel_size=2)
         ]
         with torch.no_grad():
-            total = sum(Sft().loss_sum(model, batch).item() for batch in batches)
+            total = sum(SFT.score(model, batch).loss_sum.item() for batch in batches)
         means.append(total / sum(int((batch.labels != IGNORED).sum()) for batch in batches))
     assert means[1] == pytest.approx(means[0], rel=1e-5)

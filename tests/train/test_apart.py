@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from launcher.errors import UserError
-from launcher.objectives.sft import Sft
 from launcher.train.apart import refuse_leak_all
 
 SIZES: dict[str, Any] = {
@@ -46,7 +45,7 @@ def test_a_model_that_keeps_rows_apart_is_let_through(
     config: PreTrainedConfig, kernel: str, dtype: torch.dtype
 ) -> None:
     model = built(config, attn_implementation=kernel, dtype=dtype)
-    refuse_leak_all(model, Sft(), CPU)
+    refuse_leak_all(model, CPU)
     assert model.training
 
 
@@ -59,4 +58,4 @@ def test_a_model_that_keeps_rows_apart_is_let_through(
 )
 def test_a_model_that_takes_no_notice_of_positions_is_refused_with_what_to_set(config: PreTrainedConfig) -> None:
     with pytest.raises(UserError, match=r"data\.packing=false"):
-        refuse_leak_all(built(config), Sft(), CPU)
+        refuse_leak_all(built(config), CPU)

@@ -5,6 +5,7 @@ Owns what becomes of a row's length. Must not know words or files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -33,6 +34,18 @@ class Fitted:
     """How it came to fit."""
     untrained: int = 0
     """Its split parts that carry no loss, left out."""
+
+
+def fit_together(rows: Sequence[Encoded | RowError], spec: DataSpec) -> Fitted:
+    """The rows of one example, `fit` one by one; RowError where one of them cannot be kept."""
+    for row in rows:
+        if isinstance(row, RowError):
+            raise row
+    fitted = [fit(row, spec) for row in rows if isinstance(row, Encoded)]
+    if len(fitted) == 1:
+        return fitted[0]
+    # Validation has refused to split the rows of an example.
+    return Fitted(rows=[part for each in fitted for part in each.rows], cut=max(each.cut for each in fitted))
 
 
 def fit(row: Encoded, spec: DataSpec) -> Fitted:

@@ -53,6 +53,15 @@ class MicroBatch:
     predicted from positions before t, and the objective does that shift; -100 for the first token of every row."""
     samples: tuple[int, ...]
     """Numbers of the samples that were put in, fillers left out."""
+    row_ids: Tensor
+    """int64 [sequences, length]: which row a token belongs to, counted through the batch from 0; -1 for padding. The
+    rows of an example follow each other."""
+    rows: int
+    """How many rows there are, fillers left out."""
+    targets: Tensor
+    """float32 [examples, width]: what each example is labelled with; width 0 where there are no labels."""
+    reference: Tensor | None = None
+    """float32 [rows]: the log-probability that the untrained model gives the row's trained tokens together."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on `device`."""
@@ -66,6 +75,10 @@ class MicroBatch:
             position_ids=None if self.position_ids is None else moved(self.position_ids),
             labels=moved(self.labels),
             samples=self.samples,
+            row_ids=moved(self.row_ids),
+            rows=self.rows,
+            targets=moved(self.targets),
+            reference=None if self.reference is None else moved(self.reference),
         )
 
 
@@ -85,31 +98,39 @@ def micro_batches(
     return [_collate(samples, part.tolist(), layout) for part in mine]
 
 
-def eval_batches(samples: Samples, layout: Layout, *, rank: int, data_parallel_size: int) -> Iterator[MicroBatch]:
-    """Every sample once over all ranks, in order; the same number of equally tall batches on every rank.
+def eval_batches(
+    samples: Samples, layout: Layout, *, rank: int, data_parallel_size: int, start: int = 0, stop: int | None = None
+) -> Iterator[MicroBatch]:
+    """Every sample from `start` to `stop` once over all ranks, in order; as many equally tall batches on every rank.
 
     The tail is filled with sequences without labels, so a batch may carry no loss at all: sum losses, then divide.
     """
     assert 0 <= rank < data_parallel_size, (rank, data_parallel_size)
     height = layout.micro_batch_size
-    for start in range(0, len(samples), data_parallel_size * height):
-        first = start + rank * height
-        yield _collate(samples, range(first, min(first + height, len(samples))), layout)
+    stop = len(samples) if stop is None else stop
+    for low in range(start, stop, data_parallel_size * height):
+        first = low + rank * height
+        yield _collate(samples, range(first, min(first + height, stop)), layout)
 
 
 def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroBatch:
     """The samples `numbers` as tensors; sequences that are missing for a whole micro batch carry no loss."""
     members = [samples.rows(number) for number in numbers]
-    flat = samples.packed and layout.flat
-    if flat:
-        members = [[row for rows in members for row in rows]]
+    every = np.array([row for rows in members for row in rows], dtype=np.int64)
+    if not samples.packed:
+        members, height = [[row] for row in every.tolist()], layout.micro_batch_size * samples.each
+    elif layout.flat:
+        members, height = [every.tolist()], 1
+    else:
+        height = layout.micro_batch_size
     sequences = [[samples.store.row(row) for row in rows] for rows in members]
-    height = 1 if flat else layout.micro_batch_size
     width = max([1, *(sum(len(ids) for ids, _ in rows) for rows in sequences)])
     input_ids = np.full((height, width), layout.pad_id, dtype=np.int64)
     labels = np.full((height, width), IGNORED, dtype=np.int64)
     attention_mask = np.zeros((height, width), dtype=np.int64)
     position_ids = np.tile(np.arange(width, dtype=np.int64), (height, 1))
+    row_ids = np.full((height, width), -1, dtype=np.int64)
+    row = 0
     # A filler attends to its own one token: a row that attends to nothing is a softmax over nothing, NaN.
     attention_mask[len(sequences) :, 0] = 1
     for place, rows in enumerate(sequences):
@@ -120,6 +141,8 @@ def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroB
             labels[place, start:end][trained] = ids[trained]
             labels[place, start] = IGNORED
             position_ids[place, start:end] -= start
+            row_ids[place, start:end] = row
+            row += 1
         attention_mask[place, :end] = 1
         position_ids[place, end:] -= end
     return MicroBatch(
@@ -128,4 +151,8 @@ def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroB
         position_ids=torch.from_numpy(position_ids) if samples.packed else None,
         labels=torch.from_numpy(labels),
         samples=tuple(numbers),
+        row_ids=torch.from_numpy(row_ids),
+        rows=row,
+        targets=torch.from_numpy(samples.store.targets(every[:: samples.each] // samples.each)),
+        reference=None if samples.reference is None else torch.from_numpy(samples.reference[every]),
     )

@@ -1,4 +1,6 @@
-"""What the order counts and a batch is made of: rows as they are, or packs of them.
+"""What the order counts and a batch is made of: examples as they are, or packs of them.
+
+An example is a row; or two, where a row that is read holds two answers.
 
 Owns that choice. Must not know the order, tensors or ranks.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from launcher.data.tokens import Int64Array, TokenStore
+from launcher.data.tokens import AnyArray, Int64Array, TokenStore
 
 
 class Samples:
@@ -17,34 +19,48 @@ class Samples:
         self.store = store
         """Where their rows are."""
         self.packed = packed
-        """Whether a sample is a pack of rows; else it is one row."""
+        """Whether a sample is a pack of examples; else it is one example."""
+        self.each = store.meta.rows_per_example
+        """Rows of an example."""
+        self.reference: AnyArray | None = None
+        """Per row of the store: the log-probability that the untrained model gives what it trains on, float32; None
+        where nobody asked for it."""
 
     def __len__(self) -> int:
-        return self.store.packs if self.packed else len(self.store)
+        return self.store.packs if self.packed else len(self.store) // self.each
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Samples of each source."""
-        return tuple(source.packs if self.packed else source.rows for source in self.store.meta.sources)
+        return tuple(source.packs if self.packed else source.rows // self.each for source in self.store.meta.sources)
 
     def rows(self, sample: int) -> list[int]:
         """The rows that one sample holds, in order."""
-        rows: list[int] = self.store.pack(sample).tolist() if self.packed else [sample]
+        if not self.packed:
+            return list(range(sample * self.each, (sample + 1) * self.each))
+        rows: list[int] = self.store.pack(sample).tolist()
         return rows
+
+    def examples(self, samples: Int64Array) -> int:
+        """How many examples `samples` hold together."""
+        return int(self.rows_of(samples)[1].sum()) // self.each
 
     def trained_counts(self, samples: Int64Array) -> Int64Array:
         """How many tokens of each of `samples` carry loss, as int64."""
-        if not self.packed:
-            return self.store.trained_counts(samples)
-        rows, counts = self.store.rows_of_packs(samples)
+        rows, counts = self.rows_of(samples)
         return _sums(self.store.trained_counts(rows), counts)
 
     def lengths(self, samples: Int64Array) -> Int64Array:
         """Tokens of each of `samples`, as int64."""
-        if not self.packed:
-            return self.store.lengths(samples)
-        rows, counts = self.store.rows_of_packs(samples)
+        rows, counts = self.rows_of(samples)
         return _sums(self.store.lengths(rows), counts)
+
+    def rows_of(self, samples: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """The rows of each of `samples`, one after another, and how many each has."""
+        if self.packed:
+            return self.store.rows_of_packs(samples)
+        rows = samples[:, None] * self.each + np.arange(self.each)
+        return rows.reshape(-1), np.full(len(samples), self.each, dtype=np.int64)
 
 
 def _sums(values: Int64Array, counts: Int64Array) -> Int64Array:

@@ -4,7 +4,8 @@ Owns what each format needs and the words for what is wrong with a row. Must not
 or tokenizers.
 """
 
-from launcher.data.formats.read import conversation_of, detect, read_row, to_conversation, to_example
+from launcher.data.formats.learnt import Learnt, learnt
+from launcher.data.formats.read import detect, read_row, to_conversation, to_example
 from launcher.data.formats.shapes import (
     NEEDS,
     ROLES,
@@ -25,12 +26,13 @@ __all__ = [
     "Example",
     "FieldsError",
     "Labelled",
+    "Learnt",
     "Message",
     "PlainText",
     "Preference",
     "RowError",
-    "conversation_of",
     "detect",
+    "learnt",
     "read_row",
     "to_conversation",
     "to_example",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from launcher.data.formats.learnt import learnt
 from launcher.data.formats.messages import read_messages, read_sharegpt
 from launcher.data.formats.pairs import read_alpaca, read_preference, read_prompt_completion
 from launcher.data.formats.shapes import (
@@ -14,12 +15,11 @@ from launcher.data.formats.shapes import (
     FieldsError,
     Labelled,
     PlainText,
-    Preference,
     json_kind,
     text_of,
 )
 from launcher.data.reject import RowError
-from launcher.data.source import Format
+from launcher.data.source import Format, Learns
 
 _FIELDS = {
     Format.messages: ("messages",),
@@ -70,18 +70,7 @@ def _format_of(fields: Mapping[str, Any], format_: Format, columns: Mapping[str,
 
 def to_conversation(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> Conversation:
     """`to_example` for objectives that learn to say what the row says; RowError for the other formats."""
-    return conversation_of(to_example(row, format_, columns))
-
-
-def conversation_of(example: Example) -> Conversation:
-    """The example as one answer to learn; RowError where it is something else."""
-    if isinstance(example, Conversation):
-        return example
-    if isinstance(example, Preference):
-        remedy = "train on the better answers with columns: {prompt: prompt, completion: chosen}"
-        raise RowError("the row holds two answers to choose between, not one to learn", remedy=remedy)
-    remedy = "train on the label with columns: {prompt: text, completion: label}, or on the text with format: text"
-    raise RowError("the row holds a text and its label, not an answer to learn", remedy=remedy)
+    return learnt(to_example(row, format_, columns), Learns.answers).conversations[0]
 
 
 def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from launcher.data.feed.packing import WINDOW_ROWS, pack
 from launcher.data.make.parts import create_private
-from launcher.data.tokens import DTYPES, REJECTED_FILE, SHARDED, AnyArray, FileMark, data_file
+from launcher.data.tokens import DTYPES, REJECTED_FILE, SHARDED, TARGETS, AnyArray, FileMark, data_file
 
 SHARD_TOKENS = 1 << 28
 """Tokens of a shard, at most: 1 GiB of ids."""
@@ -85,21 +85,32 @@ class Assembly:
             row, start = fitting, stop
         self._next_offset += start
 
+    def add_targets(self, targets: AnyArray) -> None:
+        """Append what examples are labelled with."""
+        if TARGETS not in self._files:
+            self._files[TARGETS] = _DataFile(self._folder / TARGETS)
+        self._files[TARGETS].write(np.ascontiguousarray(targets, dtype=np.float32).tobytes())
+
     def add_rejected(self, path: Path) -> None:
         """Append lines to the file of rejected rows."""
         for block in _blocks(path):
             self._files[REJECTED_FILE].write(block)
 
-    def pack(self, rows: int, seq_len: int) -> int:
-        """Pack the last `rows` rows among themselves, which are those of one source; how many packs that makes."""
+    def pack(self, rows: int, seq_len: int, rows_per_example: int = 1) -> int:
+        """Pack the last `rows` rows among themselves, which are those of one source; how many packs that makes.
+
+        The rows of an example stay together, in sequences of `seq_len` tokens for each of them.
+        """
         self._files[data_file("offsets")].flush()
-        ends = np.memmap(self._folder / data_file("offsets"), dtype=np.int64, mode="r")
+        each = rows_per_example
+        ends = np.memmap(self._folder / data_file("offsets"), dtype=np.int64, mode="r")[::each]
         made = 0
-        for start in range(len(ends) - 1 - rows, len(ends) - 1, WINDOW_ROWS):
+        for start in range(len(ends) - 1 - rows // each, len(ends) - 1, WINDOW_ROWS):
             window = ends[start : min(start + WINDOW_ROWS + 1, len(ends))]
-            members, offsets = pack(np.diff(window), seq_len)
-            self._files[data_file("pack_rows")].write((members + start).tobytes())
-            self._files[data_file("pack_offsets")].write((offsets[1:] + start).tobytes())
+            members, offsets = pack(np.diff(window), each * seq_len)
+            its_rows = (members + start)[:, None] * each + np.arange(each)
+            self._files[data_file("pack_rows")].write(its_rows.reshape(-1).astype(np.int64).tobytes())
+            self._files[data_file("pack_offsets")].write(((offsets[1:] + start) * each).tobytes())
             made += len(offsets) - 1
         return made
 

@@ -63,7 +63,7 @@ def finish(
                 if mine.piece.source == number:
                     _add_part(closing, mine, assembly, tally)
             tallies.append(tally)
-            sources.append(tally.meta(assembly.pack(tally.rows, spec.seq_len)))
+            sources.append(tally.meta(assembly.pack(tally.rows, spec.seq_len, spec.rows_per_example)))
         _refuse_nothing(spec, tallies)
         meta = _meta(job, spec, tallies, tuple(sources), assembly.sync())
     publish_json(final / META_FILE, plain(meta))
@@ -102,6 +102,8 @@ def _add_part(closing: Closing, made: Made, assembly: Assembly, tally: Tally) ->
         column(folder, name, dtype)
         for name, dtype in (("stored", STORED), ("tokens", DTYPES["tokens"]), ("trained", DTYPES["trained"]))
     )
+    width = closing.job.spec.target_width
+    targets = column(folder, "targets", np.float32).reshape(-1, width) if width else None
     tally.add_part(made.counts)
     row, token = 0, 0
     block = max(1, _BLOCK_TOKENS // closing.job.spec.seq_len)
@@ -113,6 +115,9 @@ def _add_part(closing: Closing, made: Made, assembly: Assembly, tally: Tally) ->
         kept = np.repeat(stays, entries["stored"])
         here = np.repeat(kept, mine["tokens"])
         assembly.add(tokens[token:stop][here], trained[token:stop][here], mine["tokens"][kept], mine["trained"][kept])
+        if targets is not None:
+            # An example that was cut into several is not labelled: such rows are refused.
+            assembly.add_targets(targets[low : low + len(entries)][stays])
         tally.add_rows(entries[stays], mine[kept])
         _count_rejected(closing, steps, stays, tally)
         row, token = row + len(mine), stop
@@ -183,6 +188,8 @@ def _meta(
         spec=plain(spec),
         versions={name: importlib.metadata.version(name) for name in ("tokenizers", "transformers")},
         rejected=dict(sum((Counter(source.rejected) for source in sources), Counter())),
+        rows_per_example=spec.rows_per_example,
+        target_width=spec.target_width,
         lengths=by_name(sum((tally.lengths for tally in tallies), Counter())),
         turns=by_name(sum((tally.turns for tally in tallies), Counter())),
     )

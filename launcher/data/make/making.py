@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from launcher.data.clean.contamination import write_table
-from launcher.data.formats import Conversation, to_conversation
+from launcher.data.formats import Conversation, learnt, to_example
 from launcher.data.make.parts import Counts, counts_of, part_dir, refusals
 from launcher.data.make.pool import each
 from launcher.data.make.progress import Progress, Report
@@ -65,7 +65,8 @@ def _held_out(spec: DataSpec, cut: list[Piece]) -> Iterator[Conversation]:
             # What is wrong with held-out rows is told where they are prepared themselves.
             with contextlib.suppress(RowError):
                 if row.value is not None:
-                    yield to_conversation(row.value, source.format, source.columns)
+                    example = to_example(row.value, source.format, source.columns)
+                    yield learnt(example, spec.learns, spec.labels).conversations[0]
 
 
 class _Shown:

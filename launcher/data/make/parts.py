@@ -41,7 +41,7 @@ STORED = np.dtype([("tokens", np.int32), ("trained", np.int32)])
 # The same for one entry at a time, which numpy takes ten times as long for.
 _ROW, _STORED = struct.Struct("<qiiBB"), struct.Struct("<ii")
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
-_COLUMNS = ("tokens", "trained", "stored", "rows", "digests", "keys", "signatures", "refused", "suspects")
+_COLUMNS = ("tokens", "trained", "stored", "rows", "digests", "keys", "signatures", "targets", "refused", "suspects")
 _COUNTS = "part.json"
 
 
@@ -113,8 +113,10 @@ class PartWriter:
         # Gone already where it was published.
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, fitted: Fitted, *, line: int, turns: int, suspect: bool) -> None:
-        """Append one row."""
+    def add(self, fitted: Fitted, *, line: int, turns: int, suspect: bool, target: AnyArray | None = None) -> None:
+        """Append one row, and what it is labelled with (float32 [width])."""
+        if target is not None:
+            self._files["targets"].write(target.tobytes())
         for row in fitted.rows:
             self._files["tokens"].write(row.ids.astype(np.uint32, copy=False).tobytes())
             self._files["trained"].write(row.trained.tobytes())

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from launcher.data.clean.contamination import HeldOut
-from launcher.data.clean.fit import Fitted, fit
+from launcher.data.clean.fit import Fitted, fit_together
 from launcher.data.clean.similar import Similar
 from launcher.data.clean.words import digest
 from launcher.data.faults import empty_fault, encoding_fault, order_fault
-from launcher.data.formats import Conversation, conversation_of, read_row
+from launcher.data.formats import Learnt, learnt, read_row
 from launcher.data.make.parts import Counts, PartWriter, counts_of, part_dir
 from launcher.data.read import LineNumbers, LostRows, Piece, Row, read
 from launcher.data.reject import RowError, Step
@@ -144,31 +144,34 @@ class _Piece:
             if len(self._outcome.faults) >= MOST_FAULTS:
                 return
 
-    def _judge(self, row: Row) -> Conversation:
-        """The row as a conversation, by the steps that need no tokens; RowError at the first that it fails."""
+    def _judge(self, row: Row) -> Learnt:
+        """The row as an example, by the steps that need no tokens; RowError at the first that it fails."""
         if row.value is None:
             raise row.error or RowError("cannot be read")
         format_, example = read_row(row.value, self._source.format, self._source.columns)
-        conversation = conversation_of(example)
+        made = learnt(example, self._spec.learns, self._spec.labels)
         self._counts.formats[format_.value] = self._counts.formats.get(format_.value, 0) + 1
-        for step, fault in self._looks:
-            if (reason := fault(conversation)) is not None:
-                raise RowError(reason, step=step)
-        return conversation
+        for conversation in made.conversations:
+            for step, fault in self._looks:
+                if (reason := fault(conversation)) is not None:
+                    raise RowError(reason, step=step)
+        return made
 
-    def _encode(self, usable: list[tuple[Row, int, Conversation]]) -> None:
-        conversations = [conversation for _, _, conversation in usable]
-        encoded = self._encoder.encode_all(conversations)
-        common = [None] * len(usable) if self._held_out is None else self._held_out.common(conversations)
-        for (row, line, conversation), made, words in zip(usable, encoded, common, strict=True):
+    def _encode(self, usable: list[tuple[Row, int, Learnt]]) -> None:
+        conversations = [conversation for _, _, example in usable for conversation in example.conversations]
+        each = self._spec.rows_per_example
+        encode = self._encoder.encode_texts if self._spec.target_width else self._encoder.encode_all
+        encoded = encode(conversations)
+        firsts = conversations[::each]
+        common = [None] * len(usable) if self._held_out is None else self._held_out.common(firsts)
+        for place, ((row, line, example), words) in enumerate(zip(usable, common, strict=True)):
             try:
-                if isinstance(made, RowError):
-                    raise made
-                self._keep(row, line, conversation, fit(made, self._spec), words)
+                fitted = fit_together(encoded[place * each : (place + 1) * each], self._spec)
+                self._keep(row, line, example, fitted, words)
             except RowError as error:
                 self._refuse(row, line, error)
 
-    def _keep(self, row: Row, line: int, conversation: Conversation, fitted: Fitted, words: str | None) -> None:
+    def _keep(self, row: Row, line: int, example: Learnt, fitted: Fitted, words: str | None) -> None:
         """Store a row; `words` are those that a held-out one has, too."""
         if words is not None:
             error = RowError(f"has words in common with a held-out row: {words!r}", step=Step.contaminated)
@@ -176,11 +179,13 @@ class _Piece:
                 raise error
             # It may yet turn out to be a duplicate, which comes first.
             self._writer.refuse("suspects", _entry(row, line, error))
-        turns = len(conversation.messages) or 1
-        self._writer.add(fitted, line=line, turns=turns, suspect=words is not None)
+        first = example.conversations[0]
+        target = np.array(example.target, dtype=np.float32) if example.target else None
+        turns = len(first.messages) or 1
+        self._writer.add(fitted, line=line, turns=turns, suspect=words is not None, target=target)
         if self._clean.duplicates is not Duplicates.keep:
-            keys, signature = (None, None) if self._similar is None else self._similar.marks(conversation)
-            self._writer.mark(digest(conversation), keys, signature)
+            keys, signature = (None, None) if self._similar is None else self._similar.marks(first)
+            self._writer.mark(digest(*example.conversations), keys, signature)
         self._counts.rows += 1
         self._counts.tokens += sum(len(part.ids) for part in fitted.rows)
         self._counts.untrained_pieces += fitted.untrained

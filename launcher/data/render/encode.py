@@ -94,6 +94,18 @@ class Encoder:
         )
         return [text if isinstance(text, RowError) else self._encoded(text, next(encodings)) for text in texts]
 
+    def encode_texts(self, conversations: Sequence[Conversation]) -> list[Encoded | RowError]:
+        """The plain texts as the tokenizer by itself would give them to a model; only the last token carries loss."""
+        texts = [conversation.plain.completion if conversation.plain else "" for conversation in conversations]
+        found: list[Encoded | RowError] = []
+        for encoding in self._backend.encode_batch(texts, add_special_tokens=True):
+            ids = np.frombuffer(array("I", encoding.ids), dtype=np.uint32)
+            trained = np.zeros(len(ids), dtype=np.bool_)
+            trained[1:][-1:] = True
+            short = RowError("it has fewer than two tokens", step=Step.untrained)
+            found.append(Encoded(ids=ids, trained=trained) if trained.any() else short)
+        return found
+
     def _text(self, conversation: Conversation) -> _Text | RowError:
         try:
             if conversation.messages and self._has_template:

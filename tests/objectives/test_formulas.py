@@ -1,0 +1,243 @@
+"""Every loss against the formula of its paper, written out number by number, in double precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from launcher.data.feed.batches import IGNORED, MicroBatch
+from launcher.objectives import registry
+from launcher.objectives.protocol import Scored
+
+VOCABULARY = 7
+EXACT = 1e-6
+ROWS = ([3, 1, 4, 1, 5], [3, 1, 6, 2], [2, 0, 5, 5, 5, 1], [2, 0, 1, 3])
+"""Two pairs: a better and a worse answer to the same two tokens."""
+PROMPT = 2
+
+
+class Fixed(torch.nn.Module):
+    """A model whose outputs are a parameter: nothing stands between a loss and its gradient."""
+
+    def __init__(self, outputs: torch.Tensor) -> None:
+        super().__init__()
+        self.outputs = torch.nn.Parameter(outputs)
+
+    def forward(self, **_: Any) -> Any:
+        """The same, whatever is asked."""
+        return SimpleNamespace(logits=self.outputs)
+
+
+def batch_of(rows: Sequence[Sequence[int]], *, packed: bool = False, **changes: Any) -> MicroBatch:
+    """Rows side by side, or two to a sequence; what follows the prompt is trained."""
+    groups = [rows[at : at + 2] for at in range(0, len(rows), 2)] if packed else [[row] for row in rows]
+    width = max(sum(map(len, group)) for group in groups)
+    ids = torch.zeros(len(groups), width, dtype=torch.long)
+    labels, numbers, number = torch.full_like(ids, IGNORED), torch.full_like(ids, -1), 0
+    for place, group in enumerate(groups):
+        start = 0
+        for row in group:
+            stop = start + len(row)
+            ids[place, start:stop] = torch.tensor(row)
+            labels[place, start + PROMPT : stop] = torch.tensor(row[PROMPT:])
+            numbers[place, start:stop] = number
+            start, number = stop, number + 1
+    facts: dict[str, Any] = {"targets": torch.zeros(len(rows) // 2, 0), "samples": (), "rows": len(rows), **changes}
+    return MicroBatch(
+        input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=None, labels=labels, row_ids=numbers, **facts
+    )
+
+
+def random_model(batch: MicroBatch, width: int = VOCABULARY) -> Fixed:
+    """Outputs drawn at random."""
+    return Fixed(torch.randn(*batch.input_ids.shape, width, generator=torch.Generator().manual_seed(7)))
+
+
+def logps_by_hand(model: Fixed, batch: MicroBatch) -> list[list[float]]:
+    """Per row, log p of each trained token, one by one."""
+    logps: list[list[float]] = [[] for _ in range(batch.rows)]
+    outputs = model.outputs.double().tolist()
+    for place, labels in enumerate(batch.labels.tolist()):
+        for position, token in enumerate(labels):
+            if token != IGNORED:
+                scores = outputs[place][position - 1]
+                total = math.log(sum(math.exp(score) for score in scores))
+                logps[batch.row_ids[place, position]].append(scores[token] - total)
+    return logps
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def scored(name: str, options: dict[str, Any], model: torch.nn.Module, batch: MicroBatch) -> Scored:
+    return registry.load(name, options).score(model, batch)
+
+
+REFERENCE = (-5.5, -7.25, -8.0, -3.5)
+Formula = Callable[[list[float], list[float], float, float], float]
+
+
+def dpo(better: list[float], worse: list[float], ref_better: float, ref_worse: float) -> float:
+    gap = (sum(better) - ref_better) - (sum(worse) - ref_worse)
+    return -math.log(sigmoid(0.3 * gap))
+
+
+def cdpo(better: list[float], worse: list[float], ref_better: float, ref_worse: float) -> float:
+    gap = (sum(better) - ref_better) - (sum(worse) - ref_worse)
+    return -0.8 * math.log(sigmoid(0.3 * gap)) - 0.2 * math.log(1 - sigmoid(0.3 * gap))
+
+
+def ipo(better: list[float], worse: list[float], ref_better: float, ref_worse: float) -> float:
+    gap = (sum(better) - ref_better) / len(better) - (sum(worse) - ref_worse) / len(worse)
+    return (gap - 1 / (2 * 0.3)) ** 2
+
+
+def simpo(better: list[float], worse: list[float], ref_better: float, ref_worse: float) -> float:
+    return -math.log(sigmoid(0.3 * sum(better) / len(better) - 0.3 * sum(worse) / len(worse) - 0.4))
+
+
+def orpo(better: list[float], worse: list[float], ref_better: float, ref_worse: float) -> float:
+    odds = []
+    for logps in (better, worse):
+        probability = math.exp(sum(logps) / len(logps))
+        odds.append(probability / (1 - probability))
+    return -sum(better) / len(better) - 0.3 * math.log(sigmoid(math.log(odds[0] / odds[1])))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("formula", [dpo, cdpo, ipo, simpo, orpo])
+def test_a_preference_loss_is_its_papers(formula: Formula, packed: bool) -> None:
+    options = {"loss": formula.__name__, "beta": 0.3, "label_smoothing": 0.2, "gamma": 0.4}
+    with_reference = registry.load("dpo", options).needs.reference
+    assert with_reference is (formula in (dpo, cdpo, ipo))
+    batch = batch_of(ROWS, packed=packed, reference=torch.tensor(REFERENCE) if with_reference else None)
+    model = random_model(batch)
+    logps = logps_by_hand(model, batch)
+    expected = sum(formula(logps[at], logps[at + 1], REFERENCE[at], REFERENCE[at + 1]) for at in (0, 2))
+    found = scored("dpo", options, model, batch)
+    assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)
+    found.loss_sum.backward()
+    gradient = model.outputs.grad
+    assert gradient is not None
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+
+
+def test_rewards_are_told_as_dpo_defines_them() -> None:
+    batch = batch_of(ROWS, reference=torch.tensor(REFERENCE))
+    model = random_model(batch)
+    sums = [sum(logps) - before for logps, before in zip(logps_by_hand(model, batch), REFERENCE, strict=True)]
+    gaps = [0.1 * (sums[0] - sums[1]), 0.1 * (sums[2] - sums[3])]
+    found = scored("dpo", {}, model, batch).sums
+    assert found["reward_margin"].item() == pytest.approx(sum(gaps), rel=1e-5)
+    assert found["reward_accuracy"].item() == sum(gap > 0 for gap in gaps)
+
+
+def test_the_odds_of_a_certain_answer_are_finite() -> None:
+    batch = batch_of(ROWS)
+    model = random_model(batch)
+    with torch.no_grad():
+        for place, position in torch.nonzero(batch.labels != IGNORED).tolist():
+            model.outputs[place, position - 1, batch.labels[place, position]] = 60.0
+    found = scored("dpo", {"loss": "orpo"}, model, batch).loss_sum
+    found.backward()
+    assert torch.isfinite(found)
+    assert model.outputs.grad is not None
+    assert torch.isfinite(model.outputs.grad).all()
+
+
+def last_by_hand(model: Fixed, batch: MicroBatch) -> list[list[float]]:
+    """The outputs at each row's last token."""
+    ends = [(batch.row_ids == row).nonzero()[-1].tolist() for row in range(batch.rows)]
+    return [model.outputs[place][position].double().tolist() for place, position in ends]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_reward_loss_is_bradley_and_terrys(packed: bool) -> None:
+    batch = batch_of(ROWS, packed=packed)
+    model = random_model(batch, width=1)
+    scores = [score for (score,) in last_by_hand(model, batch)]
+    pairs = [(scores[0], scores[1]), (scores[2], scores[3])]
+    expected = sum(-math.log(sigmoid(better - worse - 0.5)) + 0.1 * (better + worse) ** 2 for better, worse in pairs)
+    found = scored("reward", {"margin": 0.5, "center": 0.1}, model, batch)
+    assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)
+    assert found.sums["accuracy"].item() == sum(better > worse for better, worse in pairs)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_class_is_learnt_by_cross_entropy(packed: bool) -> None:
+    classes = [2, 0, 1, 2]
+    batch = batch_of(ROWS, packed=packed, targets=torch.tensor(classes, dtype=torch.float32)[:, None])
+    model = random_model(batch, width=3)
+    expected = 0.0
+    for scores, truth in zip(last_by_hand(model, batch), classes, strict=True):
+        expected -= scores[truth] - math.log(sum(math.exp(score) for score in scores))
+    found = scored("classify", {"labels": ["a", "b", "c"]}, model, batch)
+    assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)
+
+
+def test_several_classes_are_learnt_one_by_one() -> None:
+    truth = [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    batch = batch_of(ROWS, targets=torch.tensor(truth))
+    model = random_model(batch, width=3)
+    expected = 0.0
+    for scores, row in zip(last_by_hand(model, batch), truth, strict=True):
+        each = [
+            -math.log(sigmoid(score)) if is_one else -math.log(1 - sigmoid(score))
+            for score, is_one in zip(scores, row, strict=True)
+        ]
+        expected += sum(each) / 3
+    found = scored("classify", {"kind": "multi", "labels": ["a", "b", "c"]}, model, batch)
+    assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)
+
+
+def test_a_number_is_learnt_by_squared_error() -> None:
+    values = [0.5, -1.0, 2.0, 3.5]
+    batch = batch_of(ROWS, targets=torch.tensor(values)[:, None])
+    model = random_model(batch, width=1)
+    errors = [score - value for (score,), value in zip(last_by_hand(model, batch), values, strict=True)]
+    found = scored("classify", {"kind": "regression"}, model, batch)
+    assert found.loss_sum.item() == pytest.approx(sum(error**2 for error in errors), rel=EXACT)
+    assert found.sums["absolute_error"].item() == pytest.approx(sum(map(abs, errors)), rel=1e-5)
+
+
+def test_f1_and_calibration_are_those_of_the_decisions() -> None:
+    outputs = torch.full((4, 6, 2), -30.0)
+    batch = batch_of(ROWS, targets=torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
+    for row, (first, second) in enumerate([(3.0, 0.0), (0.0, 1.0), (0.0, 2.0), (0.0, 0.5)]):
+        place, position = (batch.row_ids == row).nonzero()[-1].tolist()
+        outputs[place, position] = torch.tensor([first, second])
+    objective = registry.load("classify", {"labels": ["no", "yes"]})
+    counts = objective.score(Fixed(outputs), batch).counts
+    assert counts is not None
+    found = objective.summarise(counts.tolist())
+    # Chosen are no, yes, yes, yes: of "no" one of two is found, of "yes" both, and one too many.
+    assert found["f1_macro"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert found["f1_micro"] == pytest.approx(3 / 4)
+    confidence = [sigmoid(3.0), sigmoid(1.0), sigmoid(2.0), sigmoid(0.5)]
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for certain, right in zip(confidence, [1.0, 0.0, 1.0, 1.0], strict=True):
+        bins.setdefault(int(certain * 10), []).append((certain, right))
+    gaps = [abs(sum(certain for certain, _ in each) - sum(right for _, right in each)) for each in bins.values()]
+    assert found["calibration_error"] == pytest.approx(sum(gaps) / 4, rel=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_label_smoothing_spreads_probability_in_training_only(training: bool) -> None:
+    batch = batch_of(ROWS)
+    model = random_model(batch).train(training)
+    expected = 0.0
+    for place, position in torch.nonzero(batch.labels != IGNORED).tolist():
+        scores = model.outputs[place, position - 1].double().tolist()
+        total = math.log(sum(math.exp(score) for score in scores))
+        logps = [score - total for score in scores]
+        right = logps[int(batch.labels[place, position])]
+        expected -= 0.9 * right + 0.1 * sum(logps) / VOCABULARY if training else right
+    found = scored("sft", {"label_smoothing": 0.1}, model, batch)
+    assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)

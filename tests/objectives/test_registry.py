@@ -1,0 +1,35 @@
+"""Objectives by name, and what users write of their options."""
+
+from __future__ import annotations
+
+from launcher.errors import Problem
+from launcher.objectives import registry
+
+
+def problems(name: str, **options: object) -> list[Problem]:
+    found: list[Problem] = []
+    assert (registry.checked(name, options, found) is None) == bool(found)
+    return found
+
+
+def test_every_objective_stands_with_its_own_defaults() -> None:
+    for name in registry.names():
+        if name != "classify":
+            assert registry.load(name).name == name
+
+
+def test_a_typo_in_an_option_names_the_nearest() -> None:
+    (found,) = problems("dpo", betta=0.2)
+    assert found.where == "objective.options.betta"
+    assert found.valid.startswith("objective.options.beta")
+
+
+def test_values_out_of_range_are_told_together() -> None:
+    found = problems("dpo", beta=-1, label_smoothing=0.7)
+    assert [problem.where for problem in found] == ["objective.options.beta", "objective.options.label_smoothing"]
+
+
+def test_classes_must_be_named() -> None:
+    (found,) = problems("classify")
+    assert found.where == "objective.options.labels"
+    assert "labels=[negative,positive]" in found.valid
