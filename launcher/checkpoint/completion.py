@@ -16,7 +16,7 @@ from typing import Any
 
 from launcher.checkpoint.commit import StaleError, commit, fence, point_to, remove_folder
 from launcher.checkpoint.manifest import Manifest, Shard
-from launcher.checkpoint.retain import HeldOutLosses, Policy, prune
+from launcher.checkpoint.retain import HeldOut, Policy, prune
 from launcher.checkpoint.unfinished import NotToldError, RankList, read_lists, tell, wait_for_lists, with_shards
 from launcher.faultpoints import Point, reach
 from launcher.rundir import RunDir
@@ -71,7 +71,7 @@ class Completion:
         self._policy = policy
         self._rank = rank
         self._take = take
-        self._losses = HeldOutLosses(run.metrics)
+        self._held_out = HeldOut(run.metrics, policy.best_by)
         self._unrecorded: list[tuple[Event, int, dict[str, Any]]] = []
 
     def start(self, save: Save) -> threading.Thread:
@@ -169,8 +169,8 @@ class Completion:
         self._spare(save, Point.save_done, lambda: None)
 
     def _prune(self) -> None:
-        losses = {} if self._policy.best is None else self._losses.read()
-        prune(self._run.checkpoints, self._policy, losses)
+        costs = {} if self._policy.best is None else self._held_out.read()
+        prune(self._run.checkpoints, self._policy, costs)
 
     def _spare(self, save: Save, point: Point, work: Callable[[], object]) -> None:
         def reach_and_work() -> None:

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from launcher.checkpoint.manifest import Manifest, committed_steps, read_manifest, step_folder
 from launcher.checkpoint.model_card import model_card
+from launcher.checkpoint.retain import HeldOut, best_step
 from launcher.checkpoint.safe_load import safe_types
 from launcher.checkpoint.verify import shard_faults
 from launcher.config.schema import Dtype
@@ -44,13 +45,19 @@ PROVENANCE = "export.json"
 
 
 def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, say: Callable[[str], None]) -> Path:
-    """Write the model of a checkpoint (the newest by default) to `out` (RUN_DIR/export by default).
+    """Write the model of a checkpoint to `out` (RUN_DIR/export by default).
+
+    By default it is that of the newest checkpoint, or, of a run that may stop early, of the best.
 
     `dtype` is bf16, fp16 or fp32; None takes the run's compute precision. Raises NotFoundError without a checkpoint,
     DoesNotHoldError when it does not verify, UserError when `out` holds something else or cannot be written, or when
     the tokenizer is no longer what the run was trained with.
     """
     plan = RunPlan.load(run.plan)
+    if step is None and plan.config.train.patience is not None:
+        metric = plan.config.checkpoint.best_by
+        step = best_step(committed_steps(run.checkpoints), HeldOut(run.metrics, metric).read())
+        say(f"step {step} is the best by {metric}; another with --step")
     manifest = _manifest(run, step)
     target = run.export if out is None else out.absolute()
     _refuse_foreign(target)

@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.checkpoint.commit import remove_folder
 from launcher.checkpoint.copies import prune_universal
 from launcher.checkpoint.manifest import committed_steps, fault, read_manifest, step_folder
+from launcher.config.schema import Config
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +22,20 @@ class Policy:
     every: int | None = None
     """Steps that are a multiple of it."""
     best: int | None = None
-    """So many with the lowest held-out loss."""
+    """So many with the best held-out results …"""
+    best_by: str = "eval_loss"
+    """… by this measure."""
 
 
-def to_remove(steps: Sequence[int], policy: Policy, losses: Mapping[int, float]) -> list[int]:
-    """Those of `steps` that go, ascending. `losses` are held-out losses by step; the newest step always stays."""
+def policy_for(config: Config) -> Policy:
+    """What a run's config keeps; one that may stop early keeps its best."""
+    kept = config.checkpoint
+    best = kept.keep_best if config.train.patience is None else max(1, kept.keep_best or 0)
+    return Policy(last=kept.keep_last, every=kept.keep_every, best=best, best_by=kept.best_by)
+
+
+def to_remove(steps: Sequence[int], policy: Policy, costs: Mapping[int, float]) -> list[int]:
+    """Those of `steps` that go, ascending. `costs` are held-out results by step; the newest step always stays."""
     if policy.last is None:
         return []
     kept = set(sorted(steps)[-max(1, policy.last) :])
@@ -33,21 +43,32 @@ def to_remove(steps: Sequence[int], policy: Policy, losses: Mapping[int, float])
         kept |= {step for step in steps if step % policy.every == 0}
     if policy.best is not None:
         # Of equals the later: it has seen more.
-        ranked = sorted((step for step in steps if step in losses), key=lambda step: (losses[step], -step))
+        ranked = sorted((step for step in steps if step in costs), key=lambda step: (costs[step], -step))
         kept |= set(ranked[: policy.best])
     return sorted(set(steps) - kept)
 
 
-class HeldOutLosses:
-    """Held-out losses of metrics.jsonl; each look reads what was appended since the one before."""
+_LESS_IS_BETTER = ("loss", "perplexity", "error")
 
-    def __init__(self, metrics: Path) -> None:
-        self._metrics = metrics
+
+class HeldOut:
+    """Costs in metrics.jsonl: what a held-out measure says, as a number that is better the lower it is.
+
+    Each look reads what was appended since the one before.
+    """
+
+    def __init__(self, metrics: Path, metric: str) -> None:
+        self._metrics, self._metric = metrics, metric
         self._offset = 0
-        self._losses: dict[int, float] = {}
+        self._costs: dict[int, float] = {}
+
+    @staticmethod
+    def cost(metric: str, value: float) -> float:
+        """The cost of a value of that measure, and the value of a cost: losses and errors as they are, others less."""
+        return value if any(word in metric for word in _LESS_IS_BETTER) else -value
 
     def read(self) -> Mapping[int, float]:
-        """Loss by step; a step that was evaluated twice counts as it was last."""
+        """Cost by step; a step that was evaluated twice counts as it was last."""
         try:
             with self._metrics.open("rb") as file:
                 file.seek(self._offset)
@@ -60,24 +81,29 @@ class HeldOutLosses:
                         self._take(line)
         except FileNotFoundError:
             pass
-        return self._losses
+        return self._costs
 
     def _take(self, line: bytes) -> None:
         try:
             record = json.loads(line)
         except ValueError:
             return
-        step, loss = record.get("step"), record.get("eval_loss")
+        step, value = record.get("step"), record.get(self._metric)
         if isinstance(step, int):
-            self._losses.pop(step, None)
-            if isinstance(loss, int | float):
-                self._losses[step] = float(loss)
+            self._costs.pop(step, None)
+            if isinstance(value, int | float):
+                self._costs[step] = self.cost(self._metric, float(value))
 
 
-def prune(checkpoints: Path, policy: Policy, losses: Mapping[int, float]) -> list[int]:
+def best_step(steps: Sequence[int], costs: Mapping[int, float]) -> int | None:
+    """The best of `steps`, of equals the later; None where none was evaluated."""
+    return min((step for step in steps if step in costs), key=lambda step: (costs[step], -step), default=None)
+
+
+def prune(checkpoints: Path, policy: Policy, costs: Mapping[int, float]) -> list[int]:
     """Remove what the policy does not keep; the steps removed. Never the newest one that is whole."""
     steps = committed_steps(checkpoints)
-    going = to_remove(steps, policy, losses)
+    going = to_remove(steps, policy, costs)
     if going:
         good = newest_whole(checkpoints, steps)
         going = [step for step in going if step != good]

@@ -73,6 +73,9 @@ def _batch(plan: RunPlan) -> Iterator[str]:
     yield length + (f", to be stopped after step {train.stop_at}" if train.stop_at else "") + f", seed {train.seed}"
     every = "at the start and the end" if train.eval_every is None else f"every {_count(train.eval_every, 'step')}"
     yield f"evaluated {every}" if plan.eval_data is not None else "not evaluated (data.eval is null)"
+    if train.patience is not None:
+        best_by = plan.config.checkpoint.best_by
+        yield f"stopped early after {_count(train.patience, 'evaluation')} without a better {best_by}"
 
 
 def _model(plan: RunPlan) -> Iterator[str]:
@@ -155,7 +158,7 @@ def _checkpoints(plan: RunPlan) -> Iterator[str]:
     if checkpoint.keep_every is not None:
         kept += f", every {_count(checkpoint.keep_every, 'step')} one stays"
     if checkpoint.keep_best is not None:
-        kept += f", and the best {checkpoint.keep_best} by held-out loss"
+        kept += f", and the best {checkpoint.keep_best} by {checkpoint.best_by}"
     yield f"{every}; {kept}"
 
 

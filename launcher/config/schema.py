@@ -163,6 +163,8 @@ class TrainConfig:
     """Seeds initial weights, data order and dropout."""
     eval_every: int | None
     """Steps between evaluations; null evaluates at the start and the end only."""
+    patience: int | None
+    """Stop after so many evaluations without a better `checkpoint.best_by`; null never stops early."""
     stop_at: int | None
     """End with a checkpoint after this step; the schedule still spans the whole run, and a resume goes on."""
 
@@ -242,7 +244,9 @@ class CheckpointConfig:
     keep_every: int | None
     """Checkpoints at multiples of so many steps stay as well."""
     keep_best: int | None
-    """So many checkpoints with the lowest held-out loss stay as well."""
+    """So many checkpoints with the best held-out results stay as well …"""
+    best_by: str
+    """… by this measure of metrics.jsonl: `eval_loss`, `eval_accuracy` …"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -102,7 +102,13 @@ def _length(config: Config) -> Iterator[Problem]:
             valid="exactly one of the two",
             remedy="add train.epochs=1, or train.max_steps=N train.epochs=null",
         )
-    for name in ("max_steps", "epochs", "eval_every", "stop_at"):
+    if train.patience is not None and (config.data.eval is None or train.eval_every is None):
+        yield Problem(
+            where="train.patience",
+            message="nothing is evaluated on the way, so nothing can stop the run early",
+            remedy="name data.eval and set train.eval_every=N, or write train.patience=null",
+        )
+    for name in ("max_steps", "epochs", "eval_every", "patience", "stop_at"):
         yield from _positive(f"train.{name}", getattr(train, name))
     if train.stop_at is not None and train.max_steps is not None and train.stop_at > train.max_steps:
         yield Problem(
@@ -123,6 +129,12 @@ def _checkpoint(config: Config) -> Iterator[Problem]:
                 message="it keeps nothing in addition: with checkpoint.keep_last=null every checkpoint stays",
                 remedy=f"write checkpoint.keep_last=N, or checkpoint.{name}=null",
             )
+    if not checkpoint.best_by.startswith("eval_"):
+        yield Problem(
+            where="checkpoint.best_by",
+            message=f"{checkpoint.best_by!r} is not a held-out measure",
+            valid="eval_loss, eval_token_accuracy, eval_accuracy, … as metrics.jsonl names them",
+        )
     if checkpoint.keep_best is not None and config.data.eval is None:
         yield Problem(
             where="checkpoint.keep_best",

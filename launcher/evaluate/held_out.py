@@ -15,6 +15,8 @@ from launcher.data.feed.batches import Layout, eval_batches
 from launcher.data.feed.samples import Samples
 from launcher.objectives.protocol import Objective, Per
 
+MOST_LOSS = 700.0
+"""Of a larger one the exponential is no number."""
 VOTE_EVERY = 8
 """Batches between two questions whether any rank was told to stop."""
 
@@ -23,12 +25,11 @@ VOTE_EVERY = 8
 class Measured:
     """What a model makes of held-out rows; the same on every rank."""
 
-    loss: float
-    """Mean over trained tokens, or examples."""
     tokens: int
     """Trained tokens."""
-    measured: dict[str, float]
-    """The objective's measures, and what it makes of its counts."""
+    named: dict[str, float]
+    """As metrics.jsonl has it: `eval_loss`, a mean over trained tokens or examples; for tokens also `eval_perplexity`,
+    the loss's exponential; the objective's measures, and what it makes of its counts."""
 
 
 def held_out_all(
@@ -68,6 +69,9 @@ def held_out_all(
     every = np.arange(len(samples), dtype=np.int64)
     tokens = int(samples.trained_counts(every).sum())
     weight = tokens if objective.needs.per is Per.token else samples.examples(every)
-    loss, *measured = (total / weight if weight else math.nan for total in totals.tolist())
-    summary = {} if counts is None else objective.summarise(counts.tolist())
-    return Measured(loss=loss, tokens=tokens, measured={**dict(zip(names, measured, strict=True)), **summary})
+    loss, *means = (total / weight if weight else math.nan for total in totals.tolist())
+    found = {"loss": loss, **dict(zip(names, means, strict=True))}
+    if objective.needs.per is Per.token:
+        found["perplexity"] = math.exp(loss) if loss < MOST_LOSS else math.inf
+    found |= {} if counts is None else objective.summarise(counts.tolist())
+    return Measured(tokens=tokens, named={f"eval_{name}": value for name, value in found.items()})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.checkpoint.commit import remove_folder
 from launcher.checkpoint.copies import prune_universal
 from launcher.checkpoint.manifest import committed_steps, step_folder
-from launcher.checkpoint.retain import HeldOutLosses, Policy, to_remove
+from launcher.checkpoint.retain import HeldOut, policy_for, to_remove
 from launcher.checkpoint.verify import faults
 from launcher.errors import Problem, UserError
 from launcher.rundir import RunDir
@@ -34,10 +34,11 @@ class Pruned:
 
 def policy_of(run: RunDir, last: int | None) -> ToRemove:
     """What the run's config keeps; with `last`, the newest so many instead of `checkpoint.keep_last`."""
-    kept = RunPlan.load(run.plan).config.checkpoint
-    policy = Policy(last=kept.keep_last if last is None else last, every=kept.keep_every, best=kept.keep_best)
-    losses = HeldOutLosses(run.metrics).read()
-    return lambda steps: to_remove(steps, policy, losses)
+    config = RunPlan.load(run.plan).config
+    policy = policy_for(config)
+    policy = policy if last is None else replace(policy, last=last)
+    costs = HeldOut(run.metrics, policy.best_by).read()
+    return lambda steps: to_remove(steps, policy, costs)
 
 
 def prune(

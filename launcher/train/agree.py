@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from launcher.errors import Problem, StorageError
 from launcher.node.stop import REASONS, StopFlag
 
+T = TypeVar("T")
 SIGNALS = tuple(REASONS)
 """Signals in the order in which they are counted over ranks."""
 
@@ -40,6 +44,21 @@ def stopped_all(stop: StopFlag, device: torch.device) -> int | None:
     votes = torch.tensor(_votes(stop), dtype=torch.float64, device=device)
     dist.all_reduce(votes)
     return _first(votes.tolist())
+
+
+def from_rank0(make: Callable[[], T]) -> T:
+    """What rank 0 makes, on every rank; collective. Its OSError is a StorageError on all: none waits."""
+    made: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            made[0] = make()
+        except OSError as error:
+            made[1] = str(error)
+    dist.broadcast_object_list(made, src=0)
+    if made[1] is not None:
+        raise StorageError(Problem(where="run directory", message=made[1], remedy="free space, then `launcher resume`"))
+    value: T = made[0]
+    return value
 
 
 def _votes(stop: StopFlag) -> list[float]:

@@ -13,7 +13,7 @@ from deepspeed.utils import logger as deepspeed_logger
 
 from launcher.checkpoint.manifest import MANIFEST_VERSION, Manifest
 from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
-from launcher.checkpoint.retain import Policy
+from launcher.checkpoint.retain import policy_for
 from launcher.checkpoint.save import Saver
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
@@ -65,7 +65,6 @@ def _note_versions(run: RunDir, ranks: Ranks, manifest: Manifest) -> None:
 def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Saver:
     """The writer of this run's checkpoints; from here on DeepSpeed reads and writes files through ours."""
     config = plan.config
-    kept = config.checkpoint
     draft = Manifest(
         version=MANIFEST_VERSION,
         step=0,
@@ -80,8 +79,7 @@ def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: 
         fingerprint=plain(plan.fingerprint),
         versions=software(),
     )
-    policy = Policy(last=kept.keep_last, every=kept.keep_every, best=kept.keep_best)
-    return Saver(engine, run, draft=draft, policy=policy, asynchronous=kept.asynchronous)
+    return Saver(engine, run, draft=draft, policy=policy_for(config), asynchronous=config.checkpoint.asynchronous)
 
 
 def choose_checkpoint_all(plan: RunPlan, run: RunDir, ranks: Ranks, *, data: str) -> Chosen | None:

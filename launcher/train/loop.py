@@ -19,6 +19,7 @@ from launcher.node.watchdog import Watchdog
 from launcher.objectives.protocol import Objective
 from launcher.runs.outcome import Ending
 from launcher.train.agree import agree_all, stopped_all
+from launcher.train.early import EarlyStop
 from launcher.train.engine import whole_gradient_norm
 from launcher.train.feed import StepData
 from launcher.train.guard import LossGuard
@@ -92,6 +93,10 @@ class Training:
     """Steps between evaluations."""
     save_every: int | None
     """Steps between checkpoints."""
+    early: EarlyStop
+    """Whether the held-out measures say that it is enough."""
+    save_with_evaluation: bool
+    """Whether there must be a checkpoint wherever something is evaluated."""
     evaluates: bool
     """Whether there is anything to evaluate on."""
     owes_evaluation: bool
@@ -103,6 +108,8 @@ def run_loop(run: Training) -> Result | Setback:
     stopped_by = stopped_all(run.stop, run.device)
     if run.owes_evaluation and stopped_by is None:
         stopped_by = run.evaluate(run.start)
+    if stopped_by is None and run.early.reason is not None:
+        return Result(state=Ending.completed, reason=run.early.reason, step=run.start, signal=None)
     if stopped_by is not None or run.start >= run.stop_at:
         return _result(run, run.start, stopped_by, owed=run.owes_evaluation)
     run.metrics.restart_clock()
@@ -132,7 +139,7 @@ def run_loop(run: Training) -> Result | Setback:
         stopped_by = agreed.stopped_by
         last = done == run.stop_at or stopped_by is not None
         owed = run.evaluates and (_due(done, run.eval_every) or done == run.total_steps)
-        saved = _due(done, run.save_every) or last
+        saved = _due(done, run.save_every) or last or (owed and run.save_with_evaluation)
         # A run that is told to stop has little time: what it has learnt comes first.
         if saved:
             _save(run, done, wait=last)
@@ -141,6 +148,10 @@ def run_loop(run: Training) -> Result | Setback:
             owed = stopped_by is not None
             if owed and not saved:
                 _save(run, done, wait=True)
+        if stopped_by is None and not last and run.early.reason is not None:
+            with run.watchdog.saving():
+                run.saver.finish_all()
+            return Result(state=Ending.completed, reason=run.early.reason, step=done, signal=None)
         if last or stopped_by is not None:
             return _result(run, done, stopped_by, owed=owed)
         run.metrics.restart_clock()

@@ -101,10 +101,9 @@ class MetricsWriter:
             **measured,
         )
 
-    def evaluation(self, step: int, *, loss: float, tokens: int, measured: Mapping[str, float]) -> None:
-        """Record a held-out loss, over so many trained tokens, and measures after `step` optimiser steps."""
-        named = {f"eval_{name}": value for name, value in measured.items()}
-        self._write(step=step, eval_loss=loss, eval_tokens=tokens, **named)
+    def evaluation(self, step: int, measured: Mapping[str, float], *, tokens: int) -> None:
+        """Record what was measured on held-out rows, of so many trained tokens, after `step` optimiser steps."""
+        self._write(step=step, **measured, eval_tokens=tokens)
 
     def _write(self, **values: Any) -> None:
         if self._path is None:

@@ -24,7 +24,7 @@ from launcher.errors import Problem, UserError
 from launcher.models.forward import row_logps
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
-from launcher.train.setback import from_rank0
+from launcher.train.agree import from_rank0
 
 CHUNK_BATCHES = 64
 """Batches of a rank between two writes."""

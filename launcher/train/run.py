@@ -34,6 +34,7 @@ from launcher.runs.events import Event, record
 from launcher.runs.outcome import Ending
 from launcher.train.agree import stopped_all
 from launcher.train.apart import refuse_leak_all
+from launcher.train.early import EarlyStop, early_stop_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
 from launcher.train.feed import layout_of, order_of, step_data
 from launcher.train.guard import LossGuard
@@ -135,6 +136,7 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
     seed = config.train.seed
     layout = layout_of(config, plan.batch)
     objective = load_objective(config.objective.name, config.objective.options)
+    early = early_stop_all(config, run, start)
     feed = step_data(
         parts.samples,
         parts.order,
@@ -154,7 +156,7 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
                 data=data,
                 device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=_evaluator(parts, metrics),
+                evaluate=_evaluator(parts, metrics, early),
                 warn=lambda step, reason: _warn(parts, step, reason),
                 saver=parts.saver,
                 metrics=metrics,
@@ -171,6 +173,8 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
                 stop_at=stop_at,
                 eval_every=config.train.eval_every,
                 save_every=config.checkpoint.every_steps,
+                early=early,
+                save_with_evaluation=config.train.patience is not None,
                 evaluates=plan.eval_data is not None,
                 owes_evaluation=owes_evaluation_all(run, start, due=due and plan.eval_data is not None),
             )
@@ -229,7 +233,7 @@ def _metrics(parts: _Parts, tokens: int) -> MetricsWriter:
     )
 
 
-def _evaluator(parts: _Parts, metrics: MetricsWriter) -> Callable[[int], int | None]:
+def _evaluator(parts: _Parts, metrics: MetricsWriter, early: EarlyStop) -> Callable[[int], int | None]:
     plan = parts.plan
     samples = parts.held_out
     if samples is None:
@@ -255,7 +259,8 @@ def _evaluator(parts: _Parts, metrics: MetricsWriter) -> Callable[[int], int | N
         )
         if found is None:
             return ear.signal
-        metrics.evaluation(step, loss=found.loss, tokens=found.tokens, measured=found.measured)
+        metrics.evaluation(step, found.named, tokens=found.tokens)
+        early.note(step, found.named)
         return None
 
     return evaluate

@@ -5,40 +5,21 @@ Owns the bound, the record of what was skipped, and the reading of earlier losse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch.distributed as dist
 
 from launcher.checkpoint.resume import Chosen
 from launcher.config.survival import Guard, GuardConfig
 from launcher.data.feed.order import Order
-from launcher.errors import NumberError, Problem, StorageError
+from launcher.errors import NumberError, Problem
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.runs.records import is_step, tail
+from launcher.train.agree import from_rank0
 from launcher.train.loop import Setback
 from launcher.train.skips import Skip, data_step, read_skips, write_skips
-
-T = TypeVar("T")
-
-
-def from_rank0(make: Callable[[], T]) -> T:
-    """What rank 0 makes, on every rank; collective. Its OSError is a StorageError on all: none waits."""
-    made: list[Any] = [None, None]
-    if dist.get_rank() == 0:
-        try:
-            made[0] = make()
-        except OSError as error:
-            made[1] = str(error)
-    dist.broadcast_object_list(made, src=0)
-    if made[1] is not None:
-        raise StorageError(Problem(where="run directory", message=made[1], remedy="free space, then `launcher resume`"))
-    value: T = made[0]
-    return value
 
 
 def skips_all(run: RunDir) -> list[Skip]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.checkpoint.manifest import committed_steps, step_folder
-from launcher.checkpoint.retain import HeldOutLosses, Policy, prune, to_remove
+from launcher.checkpoint.retain import HeldOut, Policy, prune, to_remove
 from tests.checkpoint.folders import commit_step
 
 counts = st.none() | st.integers(1, 5)
@@ -76,7 +76,7 @@ def test_conversions_go_with_their_checkpoint(tmp_path: Path) -> None:
 
 def test_the_latest_evaluation_of_a_step_counts(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    losses = HeldOutLosses(metrics)
+    losses = HeldOut(metrics, "eval_loss")
     assert losses.read() == {}
     with metrics.open("w") as file:
         for step, loss in ((0, 9.0), (10, 2.0), (20, 3.0), (30, None)):
