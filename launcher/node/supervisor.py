@@ -150,7 +150,7 @@ def _decision(run: RunDir, plan: RunPlan, start: Start, diagnosis: Diagnosis) ->
     return replace(decision, action=Action.requeue) if alone else decision
 
 
-COMMITS = (Event.checkpoint.value, Event.recovered.value)
+COMMITS = (Event.checkpoint.value, Event.recovered.value, Event.compared.value)
 """Events of an attempt that got somewhere."""
 
 

@@ -25,6 +25,8 @@ class Event(Enum):
     """job_id, restarts, host"""
     training_started = "training_started"
     """step (already done), total_steps, world_size"""
+    compared = "compared"
+    """set (train or eval), samples: so many have the untrained model's log-probabilities now"""
     checkpoint = "checkpoint"
     """step, seconds (from the copy to the commit), stalled_s (of those, training waited), size (bytes)"""
     save_failed = "save_failed"

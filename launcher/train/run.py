@@ -192,17 +192,23 @@ def _compare_all(parts: _Parts, *, trained: bool) -> int | None:
     layout = layout_of(parts.plan.config, parts.plan.batch)
     sets = {"train": parts.samples, "eval": parts.held_out}
     for name, samples in sets.items():
-        ear = _Ear(parts)
-        if samples is not None and not reference_all(
+        if samples is None:
+            continue
+        place, ear = Reference.of(parts.run, name), _Ear(parts)
+        before = place.done()
+        whole = reference_all(
             parts.engine,
             samples,
             layout,
-            Reference.of(parts.run, name),
+            place,
             trained=trained,
             device=parts.device,
-            before_batch=lambda: parts.watchdog.step(),
+            before_batch=parts.watchdog.step,
             stopped=ear.stopped,
-        ):
+        )
+        if parts.ranks.rank == 0 and place.done() > before:
+            record(parts.run, Event.compared, parts.ranks.attempt, set=name, samples=place.done())
+        if not whole:
             return ear.signal
     return None
 
