@@ -170,6 +170,18 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GroupConfig:
+    """Parameters that are trained otherwise than the rest."""
+
+    match: str
+    """Regular expression, found anywhere in a parameter's name."""
+    lr_scale: float
+    """Their share of the learning rate."""
+    weight_decay: float | None
+    """Their decay; null leaves it as it is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
     """The optimiser."""
 
@@ -183,6 +195,10 @@ class OptimConfig:
     """Decay rates of the two moments."""
     eps: float
     """Added to the denominator."""
+    layer_decay: float | None
+    """Each layer's share of the rate of the one above it, from the head down to the embedding; null is 1."""
+    groups: list[GroupConfig]
+    """Parameters by name; where several match, shares multiply and the last decay counts."""
     grad_clip: float | None
     """Largest global gradient norm; null does not clip."""
 

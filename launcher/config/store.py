@@ -41,6 +41,8 @@ def unfrozen(cls: type) -> type:
 def _twin(hint: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return unfrozen(typing.cast("type", hint))
+    if typing.get_origin(hint) is list:
+        return list[_twin(typing.get_args(hint)[0])]  # type: ignore[misc]
     if typing.get_origin(hint) is types.UnionType:
         members = [_twin(member) for member in typing.get_args(hint)]
         return typing.Union[tuple(members)]  # noqa: UP007 - built from parts

@@ -160,6 +160,16 @@ def _optimiser(config: Config) -> Iterator[Problem]:
     yield from _positive("optim.eps", optim.eps)
     yield from _positive("optim.weight_decay", optim.weight_decay, zero_allowed=True)
     yield from _positive("optim.grad_clip", optim.grad_clip)
+    if optim.layer_decay is not None and not 0 < optim.layer_decay <= 1:
+        yield Problem(where="optim.layer_decay", message=f"{optim.layer_decay} is not a share", valid="0.9, 1, null")
+    for number, group in enumerate(optim.groups):
+        where = f"optim.groups[{number}]"
+        yield from _positive(f"{where}.lr_scale", group.lr_scale, zero_allowed=True)
+        yield from _positive(f"{where}.weight_decay", group.weight_decay, zero_allowed=True)
+        try:
+            re.compile(group.match)
+        except re.error as error:
+            yield Problem(where=f"{where}.match", message=f"{group.match!r} is no regular expression: {error}")
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         yield Problem(where="optim.betas", message=f"{optim.betas} are not two decay rates", valid="[0.9, 0.95]")
 

@@ -163,7 +163,7 @@ def _prepare(run: Training, step: int) -> float:
     reseed(run.seed, step, dist.get_rank())
     rate = run.learning_rate(step)
     for group in run.engine.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["lr_scale"]
     return rate
 
 

@@ -1,19 +1,24 @@
-"""AdamW with decay on matrices only, in the implementation that suits the device."""
+"""AdamW with decay on matrices only, in the implementation that suits the device, and rates by layer and by name."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 
-from launcher.config.schema import Config
+from launcher.config.schema import Config, GroupConfig, OptimConfig
+from launcher.errors import Problem, UserError
+
+_LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+_SHOWN = 8
 
 
 def build_optimiser(config: Config, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter, arXiv:1711.05101) over the trainable parameters."""
     optim = config.optim
     arguments: dict[str, Any] = {"lr": optim.lr, "betas": tuple(optim.betas), "eps": optim.eps}
-    groups = parameter_groups(model, optim.weight_decay)
+    groups = parameter_groups(model, optim)
     if config.zero.offload_optimizer and device.type == "cuda":
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -23,14 +28,55 @@ def build_optimiser(config: Config, model: torch.nn.Module, device: torch.device
     return torch.optim.AdamW(groups, fused=device.type == "cuda", **arguments)
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and embeddings with decay; norms and biases without."""
+def parameter_groups(model: torch.nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:
+    """Parameters by decay and share of the rate: matrices and embeddings decay, norms and biases do not, unless
+    `optim.groups` says otherwise. UserError where one of these matches nothing.
+    """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for _, parameter in named if dimensions(parameter) >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for _, parameter in named if dimensions(parameter) < 2], "weight_decay": 0.0},
+    _require_matches(optim.groups, [name for name, _ in named])
+    layers = 1 + max((_layer(name) for name, _ in named), default=0)
+    found: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in named:
+        decay = optim.weight_decay if dimensions(parameter) >= 2 else 0.0
+        scale = 1.0 if optim.layer_decay is None else optim.layer_decay ** _below_head(name, layers)
+        for group in optim.groups:
+            if re.search(group.match, name):
+                scale *= group.lr_scale
+                decay = decay if group.weight_decay is None else group.weight_decay
+        found.setdefault((decay, scale), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale} for (decay, scale), parameters in found.items()
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _require_matches(groups: list[GroupConfig], names: list[str]) -> None:
+    problems = [
+        Problem(
+            where=f"optim.groups[{number}].match",
+            message=f"{group.match!r} is found in the name of no parameter",
+            valid=", ".join(names[:_SHOWN]) + " …",
+        )
+        for number, group in enumerate(groups)
+        if not any(re.search(group.match, name) for name in names)
+    ]
+    if problems:
+        raise UserError(*problems)
+
+
+def _layer(name: str) -> int:
+    """The number of the transformer block that a parameter is in; -1 outside any."""
+    found = _LAYER.search(name)
+    return -1 if found is None else int(found.group(1))
+
+
+def _below_head(name: str, layers: int) -> int:
+    """How far below the head a parameter is: 0 for the head and the last norm, layers + 1 for the embedding
+    (Clark et al., ELECTRA, arXiv:2003.10555, appendix A).
+    """
+    layer = _layer(name)
+    if layer >= 0:
+        return layers - layer
+    return layers + 1 if "embed" in name or "wte" in name else 0
 
 
 def dimensions(parameter: torch.nn.Parameter) -> int:

@@ -195,7 +195,7 @@ def _compare_all(parts: _Parts, *, trained: bool) -> int | None:
         if samples is None:
             continue
         place, ear = Reference.of(parts.run, name), _Ear(parts)
-        before = place.done()
+        before = place.done() if parts.ranks.rank == 0 else 0
         whole = reference_all(
             parts.engine,
             samples,
