@@ -66,7 +66,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return check
 
 
-LONGEST = ("test_chaos.py", "test_world_size.py", "test_survive.py", "test_corruption.py", "test_resume.py")
+LONGEST = (
+    "test_chaos.py",
+    "test_world_size.py",
+    "test_survive.py",
+    "test_corruption.py",
+    "test_resume.py",
+    "test_training.py",
+)
 """Files that take minutes each."""
 
 
