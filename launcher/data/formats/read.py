@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,12 +37,17 @@ _AS_NAMED: Mapping[str, str] = {}
 def detect(row: Mapping[str, Any]) -> Format:
     """The format whose fields `row` has; FieldsError listing those seen and what each format needs."""
     # Tables hold null where a row of another format has a field.
-    filled = {field for field, value in row.items() if value is not None}
-    for present in (filled, row.keys()):
-        for format_, fields in _FIELDS.items():
-            if all(field in present for field in fields):
-                return format_
-    raise FieldsError(row, "no row format has these fields", NEEDS)
+    filled = tuple([field for field, value in row.items() if value is not None])
+    format_ = _format_with(filled) or _format_with(tuple(row))
+    if format_ is None:
+        raise FieldsError(row, "no row format has these fields", NEEDS)
+    return format_
+
+
+@functools.lru_cache(maxsize=1024)
+def _format_with(present: tuple[str, ...]) -> Format | None:
+    """The first format that has its fields among these; the rows of a file are mostly alike."""
+    return next((format_ for format_, fields in _FIELDS.items() if set(present).issuperset(fields)), None)
 
 
 def to_example(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> Example:

@@ -216,10 +216,16 @@ def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
     first, last = encoding.char_to_token(start), encoding.char_to_token(end - 1) if end > start else None
     # No token has a space that was left out.
     first = bisect_right(places, start, key=stop) if first is None else first
-    last = bisect_left(places, end, lo=first, key=stop) if last is None else last
-    # Tokens of no width, and those that share a character.
-    while first > 0 and begin(first - 1) >= start:
+    # Tokens of no width, and those that share a character. Places cost; most tokens before need one, not two.
+    while first > 0 and chars(first - 1)[0] >= start and begin(first - 1) >= start:
         first -= 1
-    while last < len(encoding) and begin(last) < end:
+    if last is None:
+        last = bisect_left(places, end, lo=first, key=stop)
+        while last < len(encoding) and begin(last) < end:
+            last += 1
+        return first, last
+    # The token of the last character ends at `end` or later, and so does every token after it.
+    last += 1
+    while last < len(encoding) and chars(last)[0] < end:
         last += 1
     return first, last
