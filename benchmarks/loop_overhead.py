@@ -76,6 +76,7 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     from launcher.data.feed.samples import Samples
     from launcher.data.tokens import TokenStore
     from launcher.objectives.registry import load
+    from launcher.train.early import EarlyStop
     from launcher.train.engine import build_engine
     from launcher.train.feed import StepData, layout_of, order_of, step_data
     from launcher.train.guard import LossGuard
@@ -113,6 +114,8 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
         stop_at=0,
         eval_every=None,
         save_every=None,
+        early=EarlyStop("eval_loss", None, {}),
+        save_with_evaluation=False,
         evaluates=False,
         owes_evaluation=False,
     )

@@ -5,8 +5,12 @@
 The bare side is `encode_batch` of the text that rows are rendered to; the other side is `Encoder.encode_all` on the
 rows, rendering, masks and arrays included. `rows.jsonl` has "question" and "answer", as GSM8K; without it words are
 made up. The tokenizer is a byte-level BPE trained on the same text. Prints tokens a second of processor time and the
-ratio of each kind of row; 1.00 is no cost. The last lines are of all of `prepare`: reading, cleaning, duplicates,
+ratio of each kind of row; 1.00 is no cost. The next lines are of all of `prepare`: reading, cleaning, duplicates,
 packing and writing to disk, on `--copies` times the rows.
+
+The last are of all cores at once, by the clock: threads of `tokenizers` on the bare side, processes on the other. What
+starting those takes, once, is told apart: two sizes are prepared, and the rows of the larger one that the smaller one
+has not are what the ratio is of.
 """
 
 from __future__ import annotations
@@ -69,6 +73,7 @@ def main() -> None:
         template = KINDS[kind]
         tokenizer.chat_template = None if template is None else template.read_text(encoding="utf-8")
         measure_prepare(kind, tokenizer, copies, options.rounds)
+    measure_all_cores(tokenizer, pairs, options.copies, options.rounds)
 
 
 def measure_prepare(kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]], rounds: int) -> None:
@@ -77,20 +82,7 @@ def measure_prepare(kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]],
     backend = tokenizer.backend_tokenizer
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tokenizer.save_pretrained(folder / "tokenizer")
-        row = spoken if kind.startswith("chat") else asked
-        with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row(*pair)) + "\n" for pair in pairs)
-        spec = DataSpec(
-            sources=(Source(name="rows", paths=(str(folder / "rows.jsonl"),)),),
-            held_out=(),
-            tokenizer=str(folder / "tokenizer"),
-            chat_template=None,
-            train_on=TrainOn.assistant,
-            seq_len=2048,
-            overlong=Overlong.drop,
-            clean=CLEAN,
-        )
+        spec = written(folder, kind, tokenizer, pairs)
         # Once before, for imports and the tokenizer.
         prepare(replace(spec, sources=(replace(spec.sources[0], limit=10),)), folder / "data", workers=1)
         bare, ours = [], []
@@ -102,6 +94,67 @@ def measure_prepare(kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]],
     ratio = median(one / other for one, other in zip(bare, ours, strict=True))
     rates = f"bare {meta.tokens / median(bare) / 1e6:.2f} M tokens/s, prepared {meta.tokens / median(ours) / 1e6:.2f}"
     print(f"prepare, {kind}: {meta.rows:,} rows, {meta.tokens:,} tokens; {rates}, ratio {ratio:.2f}")
+
+
+def written(folder: Path, kind: str, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> DataSpec:
+    """The pairs and the tokenizer as files in `folder`, and what is to be made of them."""
+    folder.mkdir(exist_ok=True)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    row = spoken if kind.startswith("chat") else asked
+    with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row(*pair)) + "\n" for pair in pairs)
+    return DataSpec(
+        sources=(Source(name="rows", paths=(str(folder / "rows.jsonl"),)),),
+        held_out=(),
+        tokenizer=str(folder / "tokenizer"),
+        chat_template=None,
+        train_on=TrainOn.assistant,
+        seq_len=2048,
+        overlong=Overlong.drop,
+        clean=CLEAN,
+    )
+
+
+def measure_all_cores(tokenizer: Any, pairs: Sequence[tuple[str, str]], copies: int, rounds: int) -> None:
+    """Both sides on every core, in turn, and what a row more costs each."""
+    kind, cores = "prompt and completion", len(os.sched_getaffinity(0))
+    tokenizer.chat_template = None
+    few, many = (
+        [(f"{number}. {ask}", say) for number in range(size) for ask, say in pairs] for size in (copies, 8 * copies)
+    )
+    backend = tokenizer.backend_tokenizer
+    rows = len(many) - len(few)
+    texts = [rendered(tokenizer, row) for row in rows_of(kind, many[:rows])]
+    ratios = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        small, large = (written(folder / which, kind, tokenizer, some) for which, some in (("s", few), ("l", many)))
+        for number in range(rounds):
+            bare = threaded_in(backend, texts)
+            short, long = (prepared_in(spec, folder / f"{number}", cores) for spec in (small, large))
+            ratios.append(bare / (long - short))
+            print(
+                f"{cores} cores, {kind}: {rows:,} rows bare in {bare:.1f} s; {len(few):,} prepared in {short:.1f} s, "
+                f"{len(many):,} in {long:.1f} s, so {rows:,} more in {long - short:.1f} s; ratio {ratios[-1]:.2f}"
+            )
+    print(f"{cores} cores, {kind}: ratio {median(ratios):.2f}")
+
+
+def threaded_in(backend: Any, texts: Sequence[str]) -> float:
+    """Seconds of encoding all texts on all cores."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    started = time.perf_counter()
+    for at in range(0, len(texts), BATCH):
+        backend.encode_batch(texts[at : at + BATCH], add_special_tokens=False)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return time.perf_counter() - started
+
+
+def prepared_in(spec: DataSpec, folder: Path, workers: int) -> float:
+    """Seconds of a preparation by so many processes."""
+    started = time.perf_counter()
+    prepare(spec, folder, workers=workers, sizes=Sizes(small_bytes=0))
+    return time.perf_counter() - started
 
 
 def asked(question: str, answer: str) -> dict[str, Any]:
