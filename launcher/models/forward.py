@@ -39,10 +39,11 @@ def row_logps(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     """
     logits, targets, rows = trained_logits(model, batch)
     logps = -cross_entropy(logits, targets, reduction="none")
-    sums = torch.zeros(batch.rows, dtype=torch.float32, device=logps.device).index_add(0, rows, logps)
-    ones = torch.ones_like(logps, requires_grad=False)
-    counts = torch.zeros(batch.rows, dtype=torch.float32, device=logps.device).index_add(0, rows, ones)
-    return sums, counts
+    counts = torch.bincount(rows, minlength=batch.rows)
+    # The tokens of a row are neighbours. On a GPU index_add would add them up in another order each time, and a resumed
+    # run would not be the one that never stopped.
+    sums = torch.segment_reduce(logps, "sum", lengths=counts) if batch.rows else logps
+    return sums, counts.float()
 
 
 def last_outputs(model: Any, batch: MicroBatch) -> Tensor:

@@ -130,12 +130,12 @@ def _one_hot(classes: Tensor, size: int) -> Tensor:
 def _counts(chosen: Tensor, truth: Tensor, confidence: Tensor, right: Tensor) -> Tensor:
     """Per class: hits, choices, occurrences; then per bin: decisions, their confidence, and how many were right."""
     import torch
+    from torch.nn.functional import one_hot
 
     classes = torch.stack([(chosen & truth).sum(dim=0), chosen.sum(dim=0), truth.sum(dim=0)]).reshape(-1).double()
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
     values = torch.stack([torch.ones_like(confidence), confidence, right.to(confidence)]).double()
-    binned = torch.zeros(3, BINS, dtype=torch.float64, device=confidence.device).index_add(1, bins, values)
-    return torch.cat([classes, binned.reshape(-1)])
+    return torch.cat([classes, (values @ one_hot(bins, BINS).double()).reshape(-1)])
 
 
 def build(options: Options) -> Classify:

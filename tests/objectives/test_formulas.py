@@ -241,3 +241,22 @@ def test_label_smoothing_spreads_probability_in_training_only(training: bool) ->
         expected -= 0.9 * right + 0.1 * sum(logps) / VOCABULARY if training else right
     found = scored("sft", {"label_smoothing": 0.1}, model, batch)
     assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.parametrize("name", ["dpo", "reward"])
+def test_a_batch_of_fillers_alone_weighs_nothing(name: str) -> None:
+    ids = torch.zeros(2, 1, dtype=torch.long)
+    batch = MicroBatch(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        position_ids=None,
+        labels=torch.full_like(ids, IGNORED),
+        samples=(),
+        row_ids=torch.full_like(ids, -1),
+        rows=0,
+        targets=torch.zeros(0, 0),
+        reference=torch.zeros(0) if name == "dpo" else None,
+    )
+    found = scored(name, {}, random_model(batch, width=VOCABULARY if name == "dpo" else 1), batch)
+    assert found.loss_sum.item() == 0
+    assert all(value.item() == 0 for value in found.sums.values())
