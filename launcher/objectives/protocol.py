@@ -103,7 +103,7 @@ class Module(Protocol):
     """What a module of this package holds."""
 
     Options: type[Any]
-    """See there."""
+    """Of these `Options`."""
 
     def build(self, options: Any) -> Objective:
         """The objective with these options."""

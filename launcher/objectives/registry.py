@@ -10,7 +10,7 @@ from typing import Any, cast
 from launcher import objectives
 from launcher.decode import BROKEN, read
 from launcher.errors import Problem
-from launcher.objectives.protocol import Module, Objective
+from launcher.objectives.protocol import Module, Objective, Options
 from launcher.plain import plain
 
 _NONE = ("protocol", "registry")
@@ -34,14 +34,14 @@ def checked(name: str, options: Mapping[str, Any], problems: list[Problem]) -> O
     """The same of what a user wrote; None, with `problems` told, where it is wrong."""
     module = _module(name)
     before = len(problems)
-    read_options = read(module.Options, settled(name, options), KEY, problems)
-    if read_options is BROKEN:
+    chosen: Options = read(module.Options, settled(name, options), KEY, problems)
+    if chosen is BROKEN:
         return None
     problems += [
         Problem(where=f"{KEY}.{found.where}", message=found.message, valid=found.valid, remedy=found.remedy)
-        for found in read_options.problems()
+        for found in chosen.problems()
     ]
-    return module.build(read_options) if len(problems) == before else None
+    return module.build(chosen) if len(problems) == before else None
 
 
 def settled(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
