@@ -26,8 +26,8 @@ from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.train.agree import from_rank0
 
-CHUNK_BATCHES = 64
-"""Batches of a rank between two writes."""
+CHUNK_BATCHES = 8
+"""Batches of a rank between two writes, and between two questions whether any rank was told to stop."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
