@@ -46,6 +46,8 @@ class Reference:
 
     def done(self) -> int:
         """Samples whose rows are written."""
+        if not self.values.exists():
+            return 0
         try:
             return int(json.loads(self.progress.read_text(encoding="utf-8"))["samples"])
         except FileNotFoundError:

@@ -128,7 +128,7 @@ def test_the_untrained_models_word_is_kept_and_asked_for_when_it_is_gone(bench: 
     values = np.fromfile(run / "reference" / "train.f32", dtype=np.float32)
     assert len(values) == 120
     assert (values < 0).all()
-    (run / "reference" / "train.json").unlink()
+    (run / "reference" / "train.f32").unlink()
     resumed = bench.run("resume", run.name, "train.stop_at=null", "--follow", check=False)
     assert resumed.returncode != 0
     assert "log-probabilities of the untrained model are gone" in bench.run("why", run.name).stdout
