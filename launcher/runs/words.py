@@ -14,6 +14,7 @@ TEXTS = {
     Event.data_failed: "data could not be prepared: {reason}",
     Event.attempt_started: "attempt {attempt} started on {host}",
     Event.training_started: "training from step {step} of {total_steps} on {world_size} ranks",
+    Event.compared: "the untrained model has seen {samples} samples of {set}",
     Event.checkpoint: "checkpoint at step {step}",
     Event.save_failed: "checkpoint at step {step} could not be written: {reason}",
     Event.passed_over: "checkpoint at step {step} passed over: {reason}",

@@ -6,6 +6,7 @@ import tracemalloc
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,8 @@ class OneTokenRows:
     """Samples of one row of one token, the sample's number."""
 
     packed = False
+    each = 1
+    reference = None
 
     @property
     def store(self) -> OneTokenRows:
@@ -36,6 +39,9 @@ class OneTokenRows:
 
     def row(self, index: int) -> tuple[Int64Array, Int64Array]:
         return np.array([index]), np.zeros(1, dtype=bool)
+
+    def targets(self, examples: Int64Array) -> npt.NDArray[np.float32]:
+        return np.zeros((len(examples), 0), dtype=np.float32)
 
 
 def stream(*, seed: int, batch: int, rows: int, samples: int) -> Int64Array:
