@@ -36,16 +36,15 @@ class Fitted:
     """Its split parts that carry no loss, left out."""
 
 
-def fit_together(rows: Sequence[Encoded | RowError], spec: DataSpec) -> Fitted:
-    """The rows of one example, `fit` one by one; RowError where one of them cannot be kept."""
-    for row in rows:
-        if isinstance(row, RowError):
-            raise row
-    fitted = [fit(row, spec) for row in rows if isinstance(row, Encoded)]
-    if len(fitted) == 1:
-        return fitted[0]
+def fitted(made: Encoded | RowError | Sequence[Encoded | RowError], spec: DataSpec) -> Fitted:
+    """One row as `fit` gives it, or the rows of one example together; RowError where one of them cannot be kept."""
+    if isinstance(made, Encoded):
+        return fit(made, spec)
+    if isinstance(made, RowError):
+        raise made
     # Validation has refused to split the rows of an example.
-    return Fitted(rows=[part for each in fitted for part in each.rows], cut=max(each.cut for each in fitted))
+    each = [fitted(row, spec) for row in made]
+    return Fitted(rows=[part for one in each for part in one.rows], cut=max(one.cut for one in each))
 
 
 def fit(row: Encoded, spec: DataSpec) -> Fitted:

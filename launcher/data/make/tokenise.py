@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from launcher.data.clean.contamination import HeldOut
-from launcher.data.clean.fit import Fitted, fit_together
+from launcher.data.clean.fit import Fitted, fitted
 from launcher.data.clean.similar import Similar
 from launcher.data.clean.words import digest
 from launcher.data.faults import empty_fault, encoding_fault, order_fault
@@ -164,14 +164,14 @@ class _Piece:
         encoded = encode(conversations)
         firsts = conversations[::each]
         common = [None] * len(usable) if self._held_out is None else self._held_out.common(firsts)
-        for place, ((row, line, example), words) in enumerate(zip(usable, common, strict=True)):
+        made = encoded if each == 1 else [encoded[at : at + each] for at in range(0, len(encoded), each)]
+        for (row, line, example), rows, words in zip(usable, made, common, strict=True):
             try:
-                fitted = fit_together(encoded[place * each : (place + 1) * each], self._spec)
-                self._keep(row, line, example, fitted, words)
+                self._keep(row, line, example, fitted(rows, self._spec), words)
             except RowError as error:
                 self._refuse(row, line, error)
 
-    def _keep(self, row: Row, line: int, example: Learnt, fitted: Fitted, words: str | None) -> None:
+    def _keep(self, row: Row, line: int, example: Learnt, stored: Fitted, words: str | None) -> None:
         """Store a row; `words` are those that a held-out one has, too."""
         if words is not None:
             error = RowError(f"has words in common with a held-out row: {words!r}", step=Step.contaminated)
@@ -182,13 +182,14 @@ class _Piece:
         first = example.conversations[0]
         target = np.array(example.target, dtype=np.float32) if example.target else None
         turns = len(first.messages) or 1
-        self._writer.add(fitted, line=line, turns=turns, suspect=words is not None, target=target)
+        self._writer.add(stored, line=line, turns=turns, suspect=words is not None, target=target)
         if self._clean.duplicates is not Duplicates.keep:
             keys, signature = (None, None) if self._similar is None else self._similar.marks(first)
             self._writer.mark(digest(*example.conversations), keys, signature)
         self._counts.rows += 1
-        self._counts.tokens += sum(len(part.ids) for part in fitted.rows)
-        self._counts.untrained_pieces += fitted.untrained
+        for part in stored.rows:
+            self._counts.tokens += len(part.ids)
+        self._counts.untrained_pieces += stored.untrained
 
     def _refuse(self, row: Row, line: int, error: RowError) -> None:
         # What follows such a row is lost, and nobody knows how much that is.
