@@ -33,7 +33,7 @@ from launcher.fingerprint import tokenizer_digest
 from launcher.models.dtypes import TORCH_DTYPES
 from launcher.models.loading import with_head
 from launcher.models.source import resolve
-from launcher.objectives.registry import load as load_objective
+from launcher.objectives.registry import objective_of
 from launcher.publish import publish_dir, publish_json, publish_text
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -57,7 +57,8 @@ def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, s
     if step is None and plan.config.train.patience is not None:
         metric = plan.config.checkpoint.best_by
         step = best_step(committed_steps(run.checkpoints), HeldOut(run.metrics, metric).read())
-        say(f"step {step} is the best by {metric}; another with --step")
+        if step is not None:
+            say(f"step {step} is the best by {metric}; another with --step")
     manifest = _manifest(run, step)
     target = run.export if out is None else out.absolute()
     _refuse_foreign(target)
@@ -150,8 +151,7 @@ def _write_all(
     dtype: Dtype,
     say: Callable[[str], None],
 ) -> None:
-    objective = plan.config.objective
-    head = load_objective(objective.name, objective.options).needs.head
+    head = objective_of(plan.config).needs.head
     config = with_head(AutoConfig.from_pretrained(base), head)
     config.dtype = TORCH_DTYPES[dtype]
     tokenizer = load_tokenizer(str(base), plan.train_data.chat_template)

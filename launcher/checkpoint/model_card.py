@@ -8,7 +8,7 @@ from typing import Any
 import launcher
 from launcher.checkpoint.manifest import Manifest
 from launcher.config.schema import Dtype, Init
-from launcher.objectives.registry import load as load_objective
+from launcher.objectives.registry import objective_of
 from launcher.runplan import RunPlan
 
 
@@ -35,7 +35,7 @@ def model_card(plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dic
             f"{name} {environment['packages'].get(name, '?')}" for name in ("torch", "deepspeed", "transformers")
         ),
     }
-    head = load_objective(config.objective.name, config.objective.options).needs.head is not None
+    head = objective_of(config).needs.head is not None
     task = "text-classification" if head else "text-generation"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     hub_base = f"base_model: {base}\n" if config.model.init is Init.pretrained and not Path(base).is_absolute() else ""

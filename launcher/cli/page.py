@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from launcher.config.survival import Action
 from launcher.data.source import DataSpec
-from launcher.objectives import registry
+from launcher.objectives.registry import objective_of, settled
 from launcher.plain import plain
 from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits
@@ -67,7 +67,7 @@ def _batch(plan: RunPlan) -> Iterator[str]:
         f" × {batch.data_parallel_size} ranks"
     )
     yield f"micro batch {batch.chosen}"
-    tokens = batch.global_batch_size * plan.config.data.seq_len
+    tokens = batch.global_batch_size * plan.config.data.seq_len * plan.train_data.learns.rows_per_example
     yield f"at most {tokens:,} tokens a step (sequences of up to {plan.config.data.seq_len:,})"
     length = f"{train.epochs:g} epochs" if train.max_steps is None else _count(train.max_steps, "step")
     yield length + (f", to be stopped after step {train.stop_at}" if train.stop_at else "") + f", seed {train.seed}"
@@ -88,9 +88,9 @@ def _model(plan: RunPlan) -> Iterator[str]:
 
 def _objective(plan: RunPlan) -> Iterator[str]:
     objective = plan.config.objective
-    needs = registry.load(objective.name, objective.options).needs
+    needs = objective_of(plan.config).needs
     yield f"{objective.name}, the loss a mean over {needs.per.value}s"
-    yield ", ".join(f"{name}={value}" for name, value in registry.settled(objective.name, objective.options).items())
+    yield ", ".join(f"{name}={value}" for name, value in settled(objective.name, objective.options).items())
     if needs.reference:
         yield "the untrained model is asked once about every row, before the first step"
 

@@ -58,6 +58,11 @@ class Learns(Enum):
     values = "values"
     """A text and a number."""
 
+    @property
+    def rows_per_example(self) -> int:
+        """Rows stored for each that is read."""
+        return 2 if self is Learns.pairs else 1
+
 
 class Overlong(Enum):
     """What happens to a row of more than `seq_len` tokens."""
@@ -184,11 +189,6 @@ class DataSpec:
     """What a row is."""
     labels: tuple[str, ...] = ()
     """The classes, in the order in which they are numbered."""
-
-    @property
-    def rows_per_example(self) -> int:
-        """Rows stored for each that is read."""
-        return 2 if self.learns is Learns.pairs else 1
 
     @property
     def target_width(self) -> int:

@@ -43,7 +43,8 @@ def build_model(
         config = with_head(AutoConfig.from_pretrained(folder), head)
         if model.init is Init.pretrained:
             built, told = kind.from_pretrained(folder, config=config, output_loading_info=True, **arguments)
-            initialise(built, seed, only=told["missing_keys"])
+            if head is not None:
+                initialise(built, seed, only=told["missing_keys"])
         else:
             # Under ZeRO-3 partitions are born on the device; the others too, so that all draw from one generator.
             with contextlib.nullcontext() if zero3 else device:

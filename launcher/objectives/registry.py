@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from launcher import objectives
+from launcher.config.schema import Config
 from launcher.decode import BROKEN, read
 from launcher.errors import Problem
 from launcher.objectives.protocol import Module, Objective, Options
@@ -28,6 +29,11 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Objective:
     made = checked(name, options or {}, problems)
     assert made is not None, "\n".join(str(problem) for problem in problems)
     return made
+
+
+def objective_of(config: Config) -> Objective:
+    """The one that a validated config names."""
+    return load(config.objective.name, config.objective.options)
 
 
 def checked(name: str, options: Mapping[str, Any], problems: list[Problem]) -> Objective | None:

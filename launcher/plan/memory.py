@@ -7,9 +7,8 @@ Model states after the ZeRO paper (arXiv:1910.02054, section 3.1), activations a
 from __future__ import annotations
 
 from launcher.config.schema import Config, Dtype, ShapeConfig
-from launcher.data.source import Learns
 from launcher.models.shape import parameter_count
-from launcher.objectives import registry
+from launcher.objectives.registry import objective_of
 from launcher.runplan import Memory
 
 GIB = 2**30
@@ -66,9 +65,9 @@ def _buffers(config: Config, shape: ShapeConfig) -> float:
 def _activations(config: Config, shape: ShapeConfig, micro_batch: int) -> float:
     """Bytes kept for the backward pass, and of the head's outputs in compute precision, in fp32 and their gradient."""
     weight = _compute_bytes(config)
-    needs = registry.load(config.objective.name, config.objective.options).needs
+    needs = objective_of(config).needs
     width = shape.vocab_size if needs.head is None else needs.head.outputs
-    tokens = micro_batch * config.data.seq_len * (2 if needs.learns is Learns.pairs else 1)
+    tokens = micro_batch * config.data.seq_len * needs.learns.rows_per_example
     block = tokens * (16 * shape.hidden_size + 4 * shape.intermediate_size) * weight
     kept = tokens * shape.hidden_size * weight
     layers = shape.num_hidden_layers

@@ -15,7 +15,7 @@ from launcher.data.files import expanded
 from launcher.data.source import DataSpec, Hub, Source
 from launcher.errors import Problem
 from launcher.models.shape import looks_local
-from launcher.objectives import registry
+from launcher.objectives.registry import objective_of
 from launcher.rundir import RunDir
 
 
@@ -54,7 +54,7 @@ def data_spec(config: Config, key: str, run: RunDir) -> DataSpec | None:
     value = getattr(config.data, key)
     if value is None:
         return None
-    needs = registry.load(config.objective.name, config.objective.options).needs
+    needs = objective_of(config).needs
     held_out = config.data.eval if key == "train" and config.data.eval is not None else []
     return DataSpec(
         sources=tuple(_source(config, entry) for entry in source_entries(value, f"data.{key}", [])),

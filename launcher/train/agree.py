@@ -1,4 +1,6 @@
-"""What all ranks agree on after a step, or within an evaluation: one small collective for all of it."""
+"""What all ranks know alike: what they agree on after a step or within an evaluation, in one small collective, and
+what rank 0 alone reads.
+"""
 
 from __future__ import annotations
 

@@ -25,8 +25,6 @@ class EarlyStop:
 
     def note(self, step: int, measured: Mapping[str, float]) -> None:
         """What was measured after `step` optimiser steps; UserError where the measure is not among it."""
-        if self._patience is None:
-            return
         if self._metric not in measured:
             message = f"{self._metric!r} is not measured by this objective"
             raise UserError(Problem(where="checkpoint.best_by", message=message, valid=", ".join(measured)))

@@ -17,7 +17,7 @@ from launcher.checkpoint.retain import policy_for
 from launcher.checkpoint.save import Saver
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
-from launcher.objectives.registry import load as load_objective
+from launcher.objectives.registry import objective_of
 from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -31,7 +31,7 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
     deepspeed_logger.setLevel(logging.WARNING)
     config = plan.config
     folder = Path(os.environ["LAUNCHER_MODEL"])
-    head = load_objective(config.objective.name, config.objective.options).needs.head
+    head = objective_of(config).needs.head
     model = build_model(folder, config.model, config.precision.dtype, config.train.seed, plan.deepspeed, device, head)
     engine, *_ = deepspeed.initialize(
         model=model,

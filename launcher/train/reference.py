@@ -40,8 +40,9 @@ class Reference:
     """{samples}: how many are done, from the first."""
 
     @staticmethod
-    def of(run: RunDir, name: str) -> Reference:
-        """That of `train` or `eval`."""
+    def of(run: RunDir, samples: Samples) -> Reference:
+        """That of these samples: named after their prepared folder, so that other rows never pass for them."""
+        name = samples.store.folder.name
         return Reference(values=run.reference / f"{name}.f32", progress=run.reference / f"{name}.json")
 
     def done(self) -> int:
@@ -122,6 +123,8 @@ def _one_chunk(
 
 def _allocate(place: Reference, rows: int) -> None:
     place.values.parent.mkdir(mode=0o700, exist_ok=True)
+    # What an earlier file held says nothing of this one.
+    place.progress.unlink(missing_ok=True)
     with place.values.open("wb") as file:
         file.truncate(4 * rows)
     place.values.chmod(0o600)

@@ -27,7 +27,7 @@ from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
 from launcher.node.stop import REASONS, StopFlag
 from launcher.node.watchdog import Watchdog
-from launcher.objectives.registry import load as load_objective
+from launcher.objectives.registry import objective_of
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
@@ -135,7 +135,7 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
     due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
     seed = config.train.seed
     layout = layout_of(config, plan.batch)
-    objective = load_objective(config.objective.name, config.objective.options)
+    objective = objective_of(config)
     early = early_stop_all(config, run, start)
     feed = step_data(
         parts.samples,
@@ -186,7 +186,7 @@ def _compare_all(parts: _Parts, *, trained: bool) -> int | None:
 
     The signal, if any rank must stop before all are there.
     """
-    objective = load_objective(parts.plan.config.objective.name, parts.plan.config.objective.options)
+    objective = objective_of(parts.plan.config)
     if not objective.needs.reference:
         return None
     layout = layout_of(parts.plan.config, parts.plan.batch)
@@ -194,7 +194,7 @@ def _compare_all(parts: _Parts, *, trained: bool) -> int | None:
     for name, samples in sets.items():
         if samples is None:
             continue
-        place, ear = Reference.of(parts.run, name), _Ear(parts)
+        place, ear = Reference.of(parts.run, samples), _Ear(parts)
         before = place.done() if parts.ranks.rank == 0 else 0
         whole = reference_all(
             parts.engine,
@@ -244,7 +244,7 @@ def _evaluator(parts: _Parts, metrics: MetricsWriter, early: EarlyStop) -> Calla
     samples = parts.held_out
     if samples is None:
         return lambda step: None
-    objective = load_objective(plan.config.objective.name, plan.config.objective.options)
+    objective = objective_of(plan.config)
     layout = layout_of(plan.config, plan.batch)
 
     def evaluate(step: int) -> int | None:

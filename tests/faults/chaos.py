@@ -94,9 +94,11 @@ def _bench(arena: Arena, ordeal: Ordeal, folder: Path) -> Bench:
     return replace(arena.bench, environment={**environment, **runs})
 
 
-def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: int) -> list[Verdict]:
+def endure(
+    arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: int, *, again: str = ""
+) -> list[Verdict]:
     """One run through its faults, and another for those that came too late; what goes wrong stays on disk."""
-    folder = arena.folder / f"trial-{ordeal.number:04d}"
+    folder = arena.folder / f"trial-{ordeal.number:04d}{again}"
     trial = Trial(arena.cluster, _bench(arena, ordeal, folder), ordeal, seed=arena.seed, folder=folder)
     failed = None
     with _disk(folder / "runs", small=any(blow.fault.small_disk for blow in ordeal.blows)):
@@ -110,15 +112,17 @@ def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: i
         if bad or not verdicts:
             kept = arena.folder / "kept" / folder.name
             shutil.copytree(folder, kept, symlinks=True)
-            again = f"repeat with the same arguments and --seed {arena.seed} --run {ordeal.number}"
+            repeat = f"repeat with the same arguments and --seed {arena.seed} --run {ordeal.number}"
             for verdict in bad:
                 words = "\n".join(f"    {problem.kind}: {problem.text}" for problem in verdict.problems[:3])
-                tell(f"  {verdict.name} ({verdict.where}), ZeRO {ordeal.stage}: {kept}\n{words}\n    {again}")
+                tell(f"  {verdict.name} ({verdict.where}), ZeRO {ordeal.stage}: {kept}\n{words}\n    {repeat}")
             if not verdicts:
                 tell(f"  {failed}: {kept}")
     shutil.rmtree(folder, ignore_errors=True)
     missed = tuple(strike.blow for strike in trial.strikes if strike.missed)
-    return [*verdicts, *(endure(arena, replace(ordeal, blows=missed), truth, tell, worker) if missed else ())]
+    if not missed:
+        return verdicts
+    return verdicts + endure(arena, replace(ordeal, blows=missed), truth, tell, worker, again=f"{again}-again")
 
 
 @contextmanager

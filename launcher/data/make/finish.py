@@ -63,7 +63,7 @@ def finish(
                 if mine.piece.source == number:
                     _add_part(closing, mine, assembly, tally)
             tallies.append(tally)
-            sources.append(tally.meta(assembly.pack(tally.rows, spec.seq_len, spec.rows_per_example)))
+            sources.append(tally.meta(assembly.pack(tally.rows, spec.seq_len, spec.learns.rows_per_example)))
         _refuse_nothing(spec, tallies)
         meta = _meta(job, spec, tallies, tuple(sources), assembly.sync())
     publish_json(final / META_FILE, plain(meta))
@@ -188,7 +188,7 @@ def _meta(
         spec=plain(spec),
         versions={name: importlib.metadata.version(name) for name in ("tokenizers", "transformers")},
         rejected=dict(sum((Counter(source.rejected) for source in sources), Counter())),
-        rows_per_example=spec.rows_per_example,
+        rows_per_example=spec.learns.rows_per_example,
         target_width=spec.target_width,
         lengths=by_name(sum((tally.lengths for tally in tallies), Counter())),
         turns=by_name(sum((tally.turns for tally in tallies), Counter())),

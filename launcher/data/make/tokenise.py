@@ -159,7 +159,7 @@ class _Piece:
 
     def _encode(self, usable: list[tuple[Row, int, Learnt]]) -> None:
         conversations = [conversation for _, _, example in usable for conversation in example.conversations]
-        each = self._spec.rows_per_example
+        each = self._spec.learns.rows_per_example
         encode = self._encoder.encode_texts if self._spec.target_width else self._encoder.encode_all
         encoded = encode(conversations)
         firsts = conversations[::each]
