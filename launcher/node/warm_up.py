@@ -17,11 +17,16 @@ LONG_S = 120.0
 
 
 def own_extensions() -> None:
-    """Give this environment a folder of its own for compiled ops.
+    """Give this environment a folder of its own for compiled ops, and let its own ninja compile them.
 
     torch keeps one folder for all environments of a user and compiles again whenever the include paths differ: two
-    environments in turn would compile at every start, and at the same time would trip over each other.
+    environments in turn would compile at every start, and at the same time would trip over each other. ninja compiles
+    again what another version of it has compiled, so one that PATH has by chance must not take turns with this
+    environment's.
     """
+    own, path = str(Path(sys.prefix) / "bin"), os.environ.get("PATH", os.defpath)
+    if path.split(os.pathsep)[0] != own:
+        os.environ["PATH"] = os.pathsep.join((own, path))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
     folder = cache / "torch_extensions" / f"launcher-{key}"

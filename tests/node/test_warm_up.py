@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-from launcher.node.warm_up import LONG_S, drop_dead_locks
+import pytest
+
+from launcher.node.warm_up import LONG_S, drop_dead_locks, own_extensions
 
 
 def lock(folder: Path, name: str, age_s: float) -> Path:
@@ -24,3 +28,17 @@ def test_a_lock_that_nobody_works_under_any_more_goes(tmp_path: Path) -> None:
         drop_dead_locks(tmp_path)
         compiler.kill()
     assert [path.exists() for path in (dead, fresh, held)] == [False, True, True]
+
+
+def test_the_environments_own_ninja_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("system/bin", "environment/bin"):
+        ninja = tmp_path / folder / "ninja"
+        ninja.parent.mkdir(parents=True)
+        ninja.touch(mode=0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    monkeypatch.setenv("PATH", str(tmp_path / "system" / "bin"))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    own_extensions()
+    own_extensions()
+    assert shutil.which("ninja") == str(tmp_path / "environment" / "bin" / "ninja")
+    assert len(os.environ["PATH"].split(os.pathsep)) == 2
