@@ -24,7 +24,7 @@ from launcher.publish import publish_text, read_records
 from tests.faults.cluster import NODES_PER_WORKER, Cluster, TrialError
 from tests.faults.deck import TOTAL_STEPS, Ordeal, deal, ordeals
 from tests.faults.faults import ASYNCHRONOUS, FAULTS, SAVE_EVERY, Fault, passed
-from tests.faults.judge import Verdict, judge, unstruck
+from tests.faults.judge import Verdict, judge, undone, unstruck
 from tests.faults.outside import unmount
 from tests.faults.table import page, table, totals
 from tests.faults.trial import Trial
@@ -37,6 +37,8 @@ QUICK = ("watchdog.step_s=6", "watchdog.save_s=8", "watchdog.end_s=8")
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
+RUNS_OF_ITS_OWN = 3
+"""For a fault that did not fall."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,11 +96,9 @@ def _bench(arena: Arena, ordeal: Ordeal, folder: Path) -> Bench:
     return replace(arena.bench, environment={**environment, **runs})
 
 
-def endure(
-    arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: int, *, again: str = ""
-) -> list[Verdict]:
+def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: int, *, again: int = 0) -> list[Verdict]:
     """One run through its faults, and another for those that came too late; what goes wrong stays on disk."""
-    folder = arena.folder / f"trial-{ordeal.number:04d}{again}"
+    folder = arena.folder / f"trial-{ordeal.number:04d}{'-again' * again}"
     trial = Trial(arena.cluster, _bench(arena, ordeal, folder), ordeal, seed=arena.seed, folder=folder)
     failed = None
     with _disk(folder / "runs", small=any(blow.fault.small_disk for blow in ordeal.blows)):
@@ -109,7 +109,7 @@ def endure(
             trial.give_up()
         verdicts = judge(trial, ordeal, truth, failed)
         bad = [verdict for verdict in verdicts if verdict.problems]
-        if bad or not verdicts:
+        if bad or (failed is not None and not verdicts):
             kept = arena.folder / "kept" / folder.name
             shutil.copytree(folder, kept, symlinks=True)
             repeat = f"repeat with the same arguments and --seed {arena.seed} --run {ordeal.number}"
@@ -122,7 +122,9 @@ def endure(
     missed = tuple(strike.blow for strike in trial.strikes if strike.missed)
     if not missed:
         return verdicts
-    return verdicts + endure(arena, replace(ordeal, blows=missed), truth, tell, worker, again=f"{again}-again")
+    if again == RUNS_OF_ITS_OWN:
+        return verdicts + undone(trial)
+    return verdicts + endure(arena, replace(ordeal, blows=missed), truth, tell, worker, again=again + 1)
 
 
 @contextmanager

@@ -26,6 +26,10 @@ class TrialError(Exception):
     """A trial could not be carried out, or did not get where it should."""
 
 
+class NotDoneError(TrialError):
+    """Slurm was asked for what was to befall the run, and did not do it: that says nothing about the run."""
+
+
 def wait(condition: Callable[[], bool], what: str, timeout_s: float, every_s: float = 0.05) -> None:
     """Until `condition` holds; TrialError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
@@ -163,6 +167,19 @@ class Cluster:
             )
         wait(self._answers, "the controller", ANSWER_S)
         self.restarts.append(time.time())
+
+    def start_node(self, node: str) -> None:
+        """A node's slurmd after a kill, and no other's: another trial's node may have to stay away."""
+        configuration = self.environment["SLURM_CONF"]
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", **self.environment}
+        with (self.folder / "log" / f"slurmd-{node}.out").open("a") as output:
+            command = ["slurmd", "-f", configuration, "-N", node]
+            subprocess.run(command, env=environment, check=True, stdout=output, stderr=output, cwd="/")
+        wait(lambda: self._is_up(node), f"node {node} is back", ANSWER_S, every_s=0.2)
+
+    def _is_up(self, node: str) -> bool:
+        state = self.node_state(node)
+        return not re.search(r"DOWN|\*|NOT_RESPONDING|UNKNOWN", state)
 
     def _answers(self) -> bool:
         try:

@@ -57,6 +57,15 @@ def judge(trial: Trial, ordeal: Ordeal, truth: Reference, failed: str | None) ->
     return [_verdict(trial, strike, problems) for strike, problems in zip(strikes, found, strict=True)]
 
 
+def undone(trial: Trial) -> list[Verdict]:
+    """One verdict a fault that Slurm would not do, however often it was asked."""
+    return [
+        _verdict(trial, strike, [Problem(text="; ".join(strike.scene.notes) or "it never struck")])
+        for strike in trial.strikes
+        if strike.missed
+    ]
+
+
 def unstruck(trial: Trial, truth: Reference) -> list[Problem]:
     """What is wrong with a run that nothing befell."""
     return list(_of_the_run(trial, truth, complete=True))

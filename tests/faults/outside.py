@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from launcher.checkpoint.manifest import committed_steps, step_folder
 from tests.faults import processes
-from tests.faults.cluster import TrialError, wait
+from tests.faults.cluster import NotDoneError, TrialError, wait
 from tests.faults.damage import MARKER
 from tests.faults.scene import Scene
 
@@ -58,20 +58,19 @@ def preempt(scene: Scene) -> None:
     """A job of higher priority takes the nodes, and gives them back once the run has left.
 
     Slurm 22.05 lets one wait in vain now and then, without a word; a stopped rank that was sent no signal has ignored
-    none, so another is sent after it.
+    none, so another is sent after it. NotDoneError where all of them wait in vain.
     """
-    for left in reversed(range(PREEMPTORS)):
+    for _ in range(PREEMPTORS):
         job = scene.cluster.preempt(scene.cluster.nodes_of(scene.job_id))
         try:
             _until_told(scene, signal.SIGTERM, within_s=PREEMPTED_S)
         except TrialError:
             scene.notes.append(f"no preemption within {PREEMPTED_S:.0f} s: {scene.cluster.seen()}")
             scene.cluster.cancel(job)
-            if not left:
-                raise
         else:
             scene.mend.append(functools.partial(scene.cluster.cancel, job))
             return
+    raise NotDoneError(f"Slurm began none of {PREEMPTORS} preemptions")
 
 
 def requeue(scene: Scene) -> None:
@@ -96,15 +95,21 @@ def _give_time(scene: Scene, job: str) -> None:
 def restart_slurmd(scene: Scene) -> None:
     """A node's daemon dies and comes back before Slurm misses it: nobody's business."""
     assert scene.pid is not None, "a rank stands still"
+    node = processes.node_of(scene.pid)
+    assert node is not None, "a rank is on a node"
     with scene.cluster.steady:
-        scene.cluster.kill(f"slurmd-{processes.node_of(scene.pid)}")
+        scene.cluster.kill(f"slurmd-{node}")
         time.sleep(0.5)
-        scene.cluster.up()
+        scene.cluster.start_node(node)
     scene.go_on()
 
 
 def node_dies(scene: Scene) -> None:
-    """A node with all that runs on it; it is back once Slurm has noticed."""
+    """A node with all that runs on it; it is back once the run has gone on without it.
+
+    Slurm keeps what it could not tell a dead node, such as the end of the job there, and tells it on its return; that
+    would end the next attempt if it ran on that node by then.
+    """
     assert scene.pid is not None, "a rank stands still"
     node, job = processes.node_of(scene.pid), scene.job_id
     assert node is not None, "a rank is on a node"
@@ -118,11 +123,13 @@ def node_dies(scene: Scene) -> None:
         queued = scene.cluster.queued(job)
         return queued is None or queued.state == "PENDING" or "DOWN" in scene.cluster.node_state(node)
 
-    try:
-        wait(noticed, f"Slurm has not missed {node}", NODE_LOST_S, every_s=0.5)
-    finally:
-        with scene.cluster.steady:
-            scene.cluster.up()
+    scene.once_it_goes_on.append(functools.partial(_bring_back, scene, node))
+    wait(noticed, f"Slurm has not missed {node}", NODE_LOST_S, every_s=0.5)
+
+
+def _bring_back(scene: Scene, node: str) -> None:
+    with scene.cluster.steady:
+        scene.cluster.start_node(node)
 
 
 SAVED_S = 6.0

@@ -42,6 +42,8 @@ class Scene:
     """What the fault itself saw go wrong."""
     mend: list[Callable[[], None]] = field(default_factory=list)
     """What has to be put right once the attempt has ended."""
+    once_it_goes_on: list[Callable[[], None]] = field(default_factory=list)
+    """What has to be put right once the next attempt has begun, or none will."""
     by_user: list[Callable[[], None]] = field(default_factory=list)
     """What the user does before resuming."""
 

@@ -7,7 +7,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from launcher.runs.events import Event
 from launcher.runs.job import read_job
 from launcher.runs.status import State, status
 from tests.faults import processes
-from tests.faults.cluster import Cluster, TrialError, wait
+from tests.faults.cluster import Cluster, NotDoneError, TrialError, wait
 from tests.faults.deck import Blow, Ordeal
 from tests.faults.faults import Place
 from tests.faults.scene import Scene
@@ -47,7 +47,8 @@ class Strike:
     by_hand: bool = False
     """Whether the run had to be resumed after it."""
     missed: bool = False
-    """Whether the run was complete before it could fall: it says nothing, and falls on a run of its own."""
+    """Whether the run was complete before it could fall, or Slurm did not do it: it says nothing, and falls on a run of
+    its own."""
     wrong: list[str] = field(default_factory=list)
     """What went wrong while it was watched."""
 
@@ -83,6 +84,7 @@ class Trial:
         finally:
             for strike in self.strikes:
                 self._mend(strike)
+                _do_all(strike.scene.once_it_goes_on)
         wait(lambda: self._queued() is None, "the job has not left the queue", 60)
 
     def give_up(self) -> None:
@@ -134,7 +136,13 @@ class Trial:
         if following is not None and blow.fault.expected.ends is not True:
             # The run may be past the next one before anybody looks.
             self._arm(number + 1, following)
-        self._act(strike)
+        try:
+            self._act(strike)
+        except NotDoneError as error:
+            strike.scene.notes.append(str(error))
+            strike.missed = True
+            strike.scene.go_on()
+            return
         if blow.fault.place is Place.end:
             return
         if blow.fault.expected.ends is not False:
@@ -176,6 +184,7 @@ class Trial:
         self._hold = False
         self._mend(strike)
         self._watch(lambda: self._goes_on(attempt) or self._over(), "neither gone nor started again", ENDED_S)
+        _do_all(strike.scene.once_it_goes_on)
         if not self._goes_on(attempt) and self._state() is not State.COMPLETED:
             self._resume(strike)
 
@@ -204,8 +213,7 @@ class Trial:
             raise TrialError(f"resume: {answer.stderr.strip()[-500:]}")
 
     def _mend(self, strike: Strike) -> None:
-        while strike.scene.mend:
-            strike.scene.mend.pop()()
+        _do_all(strike.scene.mend)
 
     def _watch(self, condition: Any, what: str, timeout_s: float) -> None:
         """Wait, and put the job forward whenever Slurm holds it back."""
@@ -263,3 +271,9 @@ class Trial:
             if event["event"] == Event.attempt_started.value and event["attempt"] == attempt
         ]
         return self.cluster.expand(started[0]["nodes"]) if started else []
+
+
+def _do_all(works: list[Callable[[], None]]) -> None:
+    """Each once, however often it is asked for."""
+    while works:
+        works.pop()()
