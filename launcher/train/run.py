@@ -5,23 +5,18 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from launcher.checkpoint.manifest import Manifest
 from launcher.checkpoint.resume import load_all
-from launcher.checkpoint.save import Saver
 from launcher.config.schema import Dtype
-from launcher.data.feed.order import Order
 from launcher.data.feed.prefetch import prefetch
 from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
-from launcher.evaluate.held_out import held_out_all
 from launcher.faultpoints import Point, reach
 from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
@@ -32,16 +27,16 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.runs.outcome import Ending
-from launcher.train.agree import stopped_all
 from launcher.train.apart import refuse_leak_all
-from launcher.train.early import EarlyStop, early_stop_all
+from launcher.train.early import early_stop_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
+from launcher.train.evaluation import compare_all, evaluator
 from launcher.train.feed import layout_of, order_of, step_data
 from launcher.train.guard import LossGuard
 from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
-from launcher.train.reference import Reference, reference_all
+from launcher.train.parts import Parts
 from launcher.train.schedule import learning_rate
 from launcher.train.setback import (
     owes_evaluation_all,
@@ -78,8 +73,8 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     held_out = None
     if plan.eval_data is not None:
         held_out = Samples(TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"])), packed=plan.config.data.packing)
-    parts = _Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out)
-    signal = _compare_all(parts, trained=chosen is not None)
+    parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out)
+    signal = compare_all(parts, trained=chosen is not None)
     if signal is not None:
         return Result(state=Ending.stopped, reason=REASONS[signal], step=0, signal=signal)
     skips = skips_all(run)
@@ -104,24 +99,7 @@ def leave_group() -> None:
     dist.destroy_process_group()
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What stays the same however often a run goes back."""
-
-    plan: RunPlan
-    run: RunDir
-    ranks: Ranks
-    stop: StopFlag
-    watchdog: Watchdog
-    device: torch.device
-    engine: Any
-    saver: Saver
-    samples: Samples
-    order: Order
-    held_out: Samples | None
-
-
-def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip]) -> Result | Setback:
+def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) -> Result | Setback:
     """From a checkpoint, or the beginning, to an end or a setback."""
     plan, run, ranks = parts.plan, parts.run, parts.ranks
     config = plan.config
@@ -156,7 +134,7 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
                 data=data,
                 device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=_evaluator(parts, metrics, early),
+                evaluate=evaluator(parts, metrics, early),
                 warn=lambda step, reason: _warn(parts, step, reason),
                 saver=parts.saver,
                 metrics=metrics,
@@ -181,52 +159,7 @@ def _train_from(parts: _Parts, manifest: Manifest | None, skips: Sequence[Skip])
         )
 
 
-def _compare_all(parts: _Parts, *, trained: bool) -> int | None:
-    """Have the untrained model's log-probabilities, if the objective compares with them; collective.
-
-    The signal, if any rank must stop before all are there.
-    """
-    objective = objective_of(parts.plan.config)
-    if not objective.needs.reference:
-        return None
-    layout = layout_of(parts.plan.config, parts.plan.batch)
-    sets = {"train": parts.samples, "eval": parts.held_out}
-    for name, samples in sets.items():
-        if samples is None:
-            continue
-        place, ear = Reference.of(parts.run, samples), _Ear(parts)
-        before = place.done() if parts.ranks.rank == 0 else 0
-        whole = reference_all(
-            parts.engine,
-            samples,
-            layout,
-            place,
-            trained=trained,
-            device=parts.device,
-            before_batch=parts.watchdog.step,
-            stopped=ear.stopped,
-        )
-        if parts.ranks.rank == 0 and place.done() > before:
-            record(parts.run, Event.compared, parts.ranks.attempt, set=name, samples=place.done())
-        if not whole:
-            return ear.signal
-    return None
-
-
-class _Ear:
-    """Hears, while no step is made, whether any rank must stop."""
-
-    def __init__(self, parts: _Parts) -> None:
-        self._parts = parts
-        self.signal: int | None = None
-
-    def stopped(self) -> bool:
-        """Collective."""
-        self.signal = stopped_all(self._parts.stop, self._parts.device)
-        return self.signal is not None
-
-
-def _metrics(parts: _Parts, tokens: int) -> MetricsWriter:
+def _metrics(parts: Parts, tokens: int) -> MetricsWriter:
     shape = shape_of(parts.engine.module.config.to_dict())
     meta = parts.samples.store.meta
     return MetricsWriter(
@@ -239,40 +172,7 @@ def _metrics(parts: _Parts, tokens: int) -> MetricsWriter:
     )
 
 
-def _evaluator(parts: _Parts, metrics: MetricsWriter, early: EarlyStop) -> Callable[[int], int | None]:
-    plan = parts.plan
-    samples = parts.held_out
-    if samples is None:
-        return lambda step: None
-    objective = objective_of(plan.config)
-    layout = layout_of(plan.config, plan.batch)
-
-    def evaluate(step: int) -> int | None:
-        ear = _Ear(parts)
-
-        def before_batch() -> None:
-            parts.watchdog.step()
-            reach(Point.evaluate, rank=parts.ranks.rank, step=step)
-
-        found = held_out_all(
-            parts.engine,
-            objective,
-            samples,
-            layout,
-            device=parts.device,
-            before_batch=before_batch,
-            stopped=ear.stopped,
-        )
-        if found is None:
-            return ear.signal
-        metrics.evaluation(step, found.named, tokens=found.tokens)
-        early.note(step, found.named)
-        return None
-
-    return evaluate
-
-
-def _warn(parts: _Parts, step: int, reason: str) -> None:
+def _warn(parts: Parts, step: int, reason: str) -> None:
     if parts.ranks.rank == 0:
         record(parts.run, Event.number_warning, parts.ranks.attempt, step=step, reason=reason)
 

@@ -1,0 +1,48 @@
+"""What a rank trains with, from its start to its end, and how it hears that it must stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from launcher.checkpoint.save import Saver
+from launcher.data.feed.order import Order
+from launcher.data.feed.samples import Samples
+from launcher.node.ranks import Ranks
+from launcher.node.stop import StopFlag
+from launcher.node.watchdog import Watchdog
+from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
+from launcher.train.agree import stopped_all
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What stays the same however often a run goes back."""
+
+    plan: RunPlan
+    run: RunDir
+    ranks: Ranks
+    stop: StopFlag
+    watchdog: Watchdog
+    device: torch.device
+    engine: Any
+    saver: Saver
+    samples: Samples
+    order: Order
+    held_out: Samples | None
+
+
+class Ear:
+    """Hears, while no step is made, whether any rank must stop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.signal: int | None = None
+
+    def stopped(self) -> bool:
+        """Collective."""
+        self.signal = stopped_all(self._parts.stop, self._parts.device)
+        return self.signal is not None
