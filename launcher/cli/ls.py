@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from launcher.cli.options import json_argument, print_json, runs_root
 from launcher.cluster.protocol import Job, QueueState
-from launcher.config.schema import ClusterKind
+from launcher.config.cluster import ClusterKind
 from launcher.errors import ClusterError, ExitCode
 from launcher.plain import plain
 from launcher.runs.find import all_runs

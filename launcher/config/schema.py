@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from launcher.config.cluster import ClusterConfig
 from launcher.config.survival import GuardConfig, HealthConfig, RetryConfig, WatchdogConfig
 from launcher.data.source import CleanConfig, Format, Overlong, TrainOn
 
@@ -52,21 +53,6 @@ class WandbMode(Enum):
     online = "online"
     offline = "offline"
     disabled = "disabled"
-
-
-class ClusterKind(Enum):
-    """How ranks are started."""
-
-    local = "local"
-    slurm = "slurm"
-
-
-class Accelerator(Enum):
-    """What the ranks compute on; `auto` takes CUDA when each rank has a device of its own, else the CPU."""
-
-    auto = "auto"
-    cuda = "cuda"
-    cpu = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,66 +263,6 @@ class TrackingConfig:
     """W&B team or user; null is the account's default."""
     tags: list[str]
     """W&B tags."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataJobConfig:
-    """The job without GPUs that tokenises before training, where that has not been done yet."""
-
-    enabled: bool
-    """Whether there is one; else the training job tokenises while its GPUs wait."""
-    partition: str | None
-    """Slurm partition; null is that of training."""
-    cpus: int
-    """CPU cores, and processes that tokenise."""
-    mem_gb: int
-    """Host memory, GB."""
-    time_min: int
-    """Time limit, minutes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClusterConfig:
-    """Where the ranks run; one profile a cluster."""
-
-    kind: ClusterKind
-    """How ranks are started."""
-    nodes: int
-    """Machines."""
-    gpus_per_node: int
-    """Ranks per machine, one GPU each."""
-    accelerator: Accelerator
-    """What a rank computes on."""
-    gpu_memory_gb: float
-    """Memory of one GPU, GiB; what the plan must fit in."""
-    gpu_type: str | None
-    """GPU type in gres requests (`h100`); null asks for any."""
-    cpus_per_gpu: int | None
-    """CPU cores per rank; null leaves it to Slurm."""
-    mem_gb_per_node: int | None
-    """Host memory per node, GB; null leaves it to Slurm; 0 takes all of it."""
-    partition: str | None
-    """Slurm partition."""
-    account: str | None
-    """Slurm account."""
-    qos: str | None
-    """Slurm quality of service."""
-    constraint: str | None
-    """Node features."""
-    reservation: str | None
-    """Slurm reservation."""
-    exclude: str | None
-    """Nodes to avoid, in Slurm's notation."""
-    exclusive: bool
-    """Take whole nodes."""
-    time_min: int
-    """Time limit, minutes."""
-    signal_lead_s: Any
-    """Seconds before the time limit at which the job is told to stop; `auto` plans for a step and a checkpoint."""
-    environment: dict[str, str]
-    """Variables set for the ranks (NCCL_SOCKET_IFNAME and its like)."""
-    data_job: DataJobConfig
-    """The job that tokenises."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from launcher.config.schema import ClusterKind, Config, Dtype, Init
+from launcher.config.cluster import ClusterKind
+from launcher.config.schema import Config, Dtype, Init
 from launcher.config.sources import source_entries
 from launcher.data.source import Learns, Overlong
 from launcher.errors import Problem, closest_first

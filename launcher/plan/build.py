@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher import fingerprint
+from launcher.config.cluster import ClusterKind
 from launcher.config.compose import compose
-from launcher.config.schema import ClusterKind, Config, ShapeConfig
+from launcher.config.schema import Config, ShapeConfig
 from launcher.config.search import search_path
 from launcher.config.validate import AUTO, READING_KEYS, secrets_in, validate
 from launcher.errors import Problem, UserError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from launcher.config.schema import ClusterConfig, Config, Dtype
+from launcher.config.cluster import ClusterConfig
+from launcher.config.schema import Config, Dtype
 from launcher.config.validate import AUTO
 from launcher.runplan import Lead, Measured, Memory, Topology
 

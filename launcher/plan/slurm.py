@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from launcher.config.schema import ClusterConfig
+from launcher.config.cluster import ClusterConfig
 from launcher.rundir import RunDir
 from launcher.runplan import Lead
 

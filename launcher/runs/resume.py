@@ -18,8 +18,9 @@ from omegaconf import OmegaConf
 
 from launcher.checkpoint.manifest import MANIFEST, SUPERSEDED, committed_steps, step_folder
 from launcher.checkpoint.tidy import discard_unfinished
+from launcher.config.cluster import ClusterKind
 from launcher.config.compose import Composed, decode_config, group_choice, is_group, parse
-from launcher.config.schema import ClusterKind, Config
+from launcher.config.schema import Config
 from launcher.config.search import SearchPath, search_path
 from launcher.errors import NotFoundError, Problem, UserError
 from launcher.plain import plain

@@ -14,7 +14,7 @@ from typing import Any
 from launcher.checkpoint.manifest import committed_steps
 from launcher.cluster import executor
 from launcher.cluster.protocol import Job, QueueState
-from launcher.config.schema import ClusterKind
+from launcher.config.cluster import ClusterKind
 from launcher.config.survival import Action
 from launcher.errors import ClusterError
 from launcher.failures import FailureClass

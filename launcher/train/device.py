@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from launcher.config.schema import Accelerator
+from launcher.config.cluster import Accelerator
 from launcher.errors import Problem, UserError
 from launcher.node.ranks import Ranks
 
