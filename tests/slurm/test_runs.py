@@ -44,7 +44,8 @@ def status(bench: Bench, run: Path) -> dict[str, object]:
 def test_four_ranks_on_two_nodes_are_one_job_with_metrics_for_every_step(slurm_bench: Bench) -> None:
     run = slurm_bench.train("cluster=devslurm", "cluster.nodes=2", "cluster.gpus_per_node=2")
     told = status(slurm_bench, run)
-    assert (told["state"], told["step"], told["attempts"]) == ("COMPLETED", 8, 1)
+    why = slurm_bench.run("why", run.name, check=False).stdout
+    assert (told["state"], told["step"], told["attempts"]) == ("COMPLETED", 8, 1), why
     assert list(losses(run)) == list(range(1, 9))
     assert "NodeList=n[1-2]" in slurm(slurm_bench, "scontrol", "show", "job", str(told["job_id"]))
     logs = sorted(path.name for path in (run / "attempts" / "0001").glob("rank-*.log"))

@@ -43,6 +43,7 @@ _ROW, _STORED = struct.Struct("<qiiBB"), struct.Struct("<ii")
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
 _COLUMNS = ("tokens", "trained", "stored", "rows", "digests", "keys", "signatures", "targets", "refused", "suspects")
 _COUNTS = "part.json"
+_BUFFER_BYTES = 1 << 18
 
 
 @dataclass(kw_only=True, slots=True)
@@ -93,7 +94,7 @@ def refusals(folder: Path, name: str) -> Iterator[dict[str, Any]]:
 
 def create_private(path: Path) -> BinaryIO:
     """A new file of mode 0600, open for writing."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", _BUFFER_BYTES)
 
 
 class PartWriter:
@@ -103,6 +104,10 @@ class PartWriter:
         self._final = final
         self._folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
         self._files = {name: create_private(self._folder / name) for name in _COLUMNS}
+        # Looked up once: there are several writes a row.
+        self._tokens, self._trained, self._stored, self._rows, self._digests = (
+            self._files[name].write for name in ("tokens", "trained", "stored", "rows", "digests")
+        )
 
     def __enter__(self) -> PartWriter:
         return self
@@ -118,14 +123,15 @@ class PartWriter:
         if target is not None:
             self._files["targets"].write(target.tobytes())
         for row in fitted.rows:
-            self._files["tokens"].write(row.ids.astype(np.uint32, copy=False).tobytes())
-            self._files["trained"].write(row.trained.tobytes())
-            self._files["stored"].write(_STORED.pack(len(row.ids), np.count_nonzero(row.trained)))
-        self._files["rows"].write(_ROW.pack(line, len(fitted.rows), turns, fitted.cut, suspect))
+            trained = row.trained.tobytes()
+            self._tokens(row.ids.tobytes())
+            self._trained(trained)
+            self._stored(_STORED.pack(len(trained), trained.count(1)))
+        self._rows(_ROW.pack(line, len(fitted.rows), turns, fitted.cut, suspect))
 
     def mark(self, digest: bytes, keys: UInt64Array | None, signature: AnyArray | None) -> None:
         """By what the row just added is known to other rows."""
-        self._files["digests"].write(digest)
+        self._digests(digest)
         if keys is not None and signature is not None:
             self._files["keys"].write(keys.tobytes())
             self._files["signatures"].write(signature.tobytes())

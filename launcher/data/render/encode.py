@@ -147,21 +147,23 @@ class Encoder:
         return _Text(text=whole, spans=[(len(text.prompt), len(whole))] if text.prompt else None, whole=False)
 
     def _encoded(self, text: _Text, encoding: Encoding) -> Encoded | RowError:
-        said = encoding.ids
-        ids, before = (said, 0) if text.whole else self._closed(said)
+        # Lists of ids cost time to make and to copy: there is one, and it is gone at once.
+        ids = array("I", encoding.ids)
+        said = len(ids)
+        before = 0 if text.whole else self._close(ids)
         # Bytes until all is known: rows are short, and numpy takes longer for a slice than for most of them.
         trained = bytearray(b"\1" * len(ids) if text.spans is None else len(ids))
         for start, end in text.spans or ():
             first, last = tokens_of(encoding, start, end)
             trained[before + first : before + last] = b"\1" * (last - first)
         # That a plain text ends is learnt.
-        ended = before + len(said)
-        trained[ended:] = b"\1" * (len(ids) - ended)
-        trained[:1] = bytes(len(trained[:1]))
+        ended = before + said
+        if ended < len(ids):
+            trained[ended:] = b"\1" * (len(ids) - ended)
+        if trained:
+            trained[0] = 0
         if 1 in trained:
-            return Encoded(
-                ids=np.frombuffer(array("I", ids), dtype=np.uint32), trained=np.frombuffer(trained, dtype=np.bool_)
-            )
+            return Encoded(ids=np.frombuffer(ids, dtype=np.uint32), trained=np.frombuffer(trained, dtype=np.bool_))
         if not text.whole:
             return RowError("no token of this row would be trained: its completion is empty", step=Step.untrained)
         return RowError(
@@ -171,11 +173,14 @@ class Encoder:
             step=Step.untrained,
         )
 
-    def _closed(self, ids: list[int]) -> tuple[list[int], int]:
-        """Plain text with its beginning- and end-of-sequence tokens, and how many come before it now."""
-        before = [self._bos] if self._adds_bos and ids[:1] != [self._bos] else []
-        after = [self._eos] if ids[-1:] != [self._eos] else []
-        return [*before, *ids, *after], len(before)
+    def _close(self, ids: array[int]) -> int:
+        """Give plain text its beginning- and end-of-sequence tokens; how many come before it now."""
+        if not ids or ids[-1] != self._eos:
+            ids.append(self._eos)
+        if not self._adds_bos or ids[0] == self._bos:
+            return 0
+        ids.insert(0, self._bos)
+        return 1
 
     def _make_finder(self, has_tools: bool) -> SpanFinder:
         try:
