@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerFast
 
+# Made once: numpy takes as long for the name of a type as for all else.
+_IDS, _BOOLS = np.dtype(np.uint32), np.dtype(np.bool_)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Encoded:
@@ -163,7 +166,7 @@ class Encoder:
         if trained:
             trained[0] = 0
         if 1 in trained:
-            return Encoded(ids=np.frombuffer(ids, dtype=np.uint32), trained=np.frombuffer(trained, dtype=np.bool_))
+            return Encoded(ids=np.frombuffer(ids, _IDS), trained=np.frombuffer(trained, _BOOLS))
         if not text.whole:
             return RowError("no token of this row would be trained: its completion is empty", step=Step.untrained)
         return RowError(
