@@ -17,7 +17,6 @@ from launcher.checkpoint.completion import Completion, Failure, Save
 from launcher.checkpoint.engine import HashingCheckpointEngine
 from launcher.checkpoint.manifest import Manifest
 from launcher.checkpoint.retain import Policy
-from launcher.checkpoint.trained import save_trained_only, trains_in_part
 from launcher.checkpoint.unfinished import begin, unfinished_folder
 from launcher.errors import Problem, StorageError
 from launcher.faultpoints import Point, reach
@@ -50,8 +49,6 @@ class Saver:
         engine.checkpoint_engine = self._writer
         # Copied by rank 0 in the midst of DeepSpeed's collectives, where a full disk must not end it.
         engine._copy_recovery_script = _kept(self._writer, engine._copy_recovery_script)
-        if trains_in_part(engine.module):
-            save_trained_only(engine)
         self._checkpoints = run.checkpoints
         self._draft = draft
         self._asynchronous = asynchronous

@@ -15,6 +15,7 @@ from launcher.checkpoint.manifest import BASE, MANIFEST_VERSION, Manifest
 from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
 from launcher.checkpoint.retain import policy_for
 from launcher.checkpoint.save import Saver
+from launcher.checkpoint.trained import save_trained_only, trains_in_part
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
 from launcher.objectives.registry import objective_of
@@ -50,6 +51,8 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
         config={**plan.deepspeed, "checkpoint": {"load_universal": chosen is not None and chosen.universal}},
         dist_init_required=False,
     )
+    if trains_in_part(engine.module):
+        save_trained_only(engine)
     return engine
 
 
