@@ -14,7 +14,7 @@ def trains_in_part(module: torch.nn.Module) -> bool:
 
 
 def trained_names(module: torch.nn.Module) -> set[str]:
-    """All names of trained weights, and of buffers that are saved.
+    """All names of trained weights, and of buffers.
 
     A frozen weight that two layers share has two names, of which DeepSpeed leaves out one, and a quantised one brings
     entries of its own into a state dict: so these are named, not those that go.

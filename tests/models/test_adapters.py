@@ -19,6 +19,7 @@ from launcher.config.schema import ModelConfig
 from launcher.errors import UserError
 from launcher.models.adapters import choose_trained
 from launcher.models.base import BaseWeights, base_mark
+from launcher.models.quantised import quantised_loading
 from tests.config.test_validate import changed
 
 LORA = AdapterConfig(
@@ -63,7 +64,7 @@ def test_all_linear_is_every_linear_layer_but_the_head_and_the_base_is_frozen() 
     model = chosen(tiny(), LORA)
     assert len(trained(model)) == 2 * 7 * 2
     assert all(".lora_A.default." in name or ".lora_B.default." in name for name in trained(model))
-    assert trained_names(model) == trained(model)
+    assert set(model.state_dict()) & trained_names(model) == trained(model)
     assert "lm_head.weight" in dict(model.named_parameters())
 
 
@@ -175,6 +176,31 @@ def test_a_merge_is_pefts_merge_and_the_model_that_was_trained(base: Path, tmp_p
         torch.testing.assert_close(skeleton.eval()(ids).logits, expected, rtol=0, atol=1e-5)
     # It must have learnt something for this to mean anything.
     assert (expected - AutoModelForCausalLM.from_pretrained(base)(ids).logits).abs().max() > 1e-2
+
+
+def test_a_base_in_4_bits_is_frozen_near_the_original_and_stays_the_same_when_it_is_evaluated(base: Path) -> None:
+    adapter = replace(LORA, kind=AdapterKind.qlora, train_also=["o_proj"], targets=["q_proj", "down_proj"])
+    loading = quantised_loading(adapter, torch.bfloat16, torch.device("cpu"))
+    model = chosen(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16, **loading), adapter)
+    layer = model.model.layers[0]
+    assert layer.self_attn.q_proj.base_layer.weight.dtype is torch.uint8
+    assert layer.self_attn.o_proj.weight.dtype is model.lm_head.weight.dtype is torch.bfloat16
+    assert layer.self_attn.o_proj.weight.requires_grad
+    # Quantised weights bring entries of their own, of which a checkpoint wants none.
+    assert any("quant_map" in name for name in model.state_dict())
+    assert set(model.state_dict()) & trained_names(model) == trained(model)
+
+    ids = torch.arange(12)[None]
+    before = layer.self_attn.q_proj.base_layer.weight.clone()
+    logits = model.train()(ids).logits
+    logits.float().logsumexp(-1).sum().backward()
+    assert layer.self_attn.q_proj.lora_B["default"].weight.grad.abs().max() > 0
+    with torch.no_grad():
+        model.eval()(ids)
+    assert torch.equal(layer.self_attn.q_proj.base_layer.weight, before)
+    assert torch.equal(model.train()(ids).logits, logits)
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)(ids).logits
+    assert 0 < (plain - logits).abs().max() < 0.2
 
 
 def test_the_mark_of_a_base_follows_its_content_and_not_its_place(base: Path, tmp_path: Path) -> None:
