@@ -57,6 +57,8 @@ class Memory:
 
     parameters: int
     """Model parameters, a count."""
+    trained: int
+    """Parameters with gradients and optimiser states, those of adapters included."""
     states_gb: float
     """Parameters, gradients and optimiser states."""
     buffers_gb: float

@@ -1,8 +1,9 @@
 """A checkpoint becomes a Hugging Face model directory: complete or absent.
 
-The full weights are assembled by DeepSpeed's own zero_to_fp32; here they are cast, cut into safetensors files and put
-beside config, tokenizer and model card. From a ZeRO-3 checkpoint one file's weights are in memory at a time; at stages
-1 and 2, whose model fits one GPU anyway, DeepSpeed joins the fp32 weights whole.
+The trained weights are assembled by DeepSpeed's own zero_to_fp32; those that were not trained come from the base's
+files. Here they are cast, cut into safetensors files and put beside config, tokenizer and model card. From a ZeRO-3
+checkpoint one file's weights are in memory at a time; at stages 1 and 2, whose model fits one GPU anyway, DeepSpeed
+joins the trained fp32 weights whole.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 
-from launcher.checkpoint.manifest import Manifest, committed_steps, read_manifest, step_folder
+from launcher.checkpoint.adapter_dir import write_adapter
+from launcher.checkpoint.manifest import BASE, Manifest, committed_steps, read_manifest, step_folder
+from launcher.checkpoint.merge import whole_weights
 from launcher.checkpoint.model_card import model_card
 from launcher.checkpoint.retain import HeldOut, best_step
 from launcher.checkpoint.safe_load import safe_types
 from launcher.checkpoint.verify import shard_faults
+from launcher.config.partial import trains_a_part
 from launcher.config.schema import Dtype
 from launcher.data.render.tokenizer import load_tokenizer
 from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
 from launcher.fingerprint import tokenizer_digest
+from launcher.models.base import BaseWeights, base_mark
 from launcher.models.dtypes import TORCH_DTYPES
 from launcher.models.loading import with_head
 from launcher.models.source import resolve
@@ -44,16 +49,20 @@ PROVENANCE = "export.json"
 """Marks a folder as written here: an export may be replaced by a later one, anything else may not."""
 
 
-def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, say: Callable[[str], None]) -> Path:
-    """Write the model of a checkpoint to `out` (RUN_DIR/export by default).
+def export(
+    run: RunDir, step: int | None, dtype: str | None, out: Path | None, say: Callable[[str], None], *, adapter: bool
+) -> Path:
+    """Write the model of a checkpoint to `out` (RUN_DIR/export by default), or its `adapter` alone, as peft loads it.
 
     By default it is that of the newest checkpoint, or, of a run that may stop early, of the best.
 
     `dtype` is bf16, fp16 or fp32; None takes the run's compute precision. Raises NotFoundError without a checkpoint,
     DoesNotHoldError when it does not verify, UserError when `out` holds something else or cannot be written, or when
-    the tokenizer is no longer what the run was trained with.
+    the tokenizer, or a base that was not trained, is no longer what the run was trained with.
     """
     plan = RunPlan.load(run.plan)
+    if adapter and not plan.config.adapter.used:
+        raise UserError(Problem(where="--adapter", message="the run has trained no adapter (adapter=full)"))
     if step is None and plan.config.train.patience is not None:
         metric = plan.config.checkpoint.best_by
         step = best_step(committed_steps(run.checkpoints), HeldOut(run.metrics, metric).read())
@@ -66,7 +75,7 @@ def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, s
     size_gb = sum(shard.size for shard in manifest.shards) / 1e9
     say(f"verifying the checkpoint at step {manifest.step} ({size_gb:.2f} GB)")
     _verify(folder, manifest)
-    base = _unchanged_base(plan)
+    base = _unchanged_base(plan, manifest)
     kind = plan.config.precision.dtype if dtype is None else Dtype(dtype)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +83,7 @@ def export(run: RunDir, step: int | None, dtype: str | None, out: Path | None, s
     except OSError as error:
         raise UserError(Problem(where="--out", message=f"{target} cannot be written ({error.strerror})")) from error
     try:
-        _write_all(temporary, run, base, plan, manifest, kind, say)
+        _write_all(temporary, run, base, plan, manifest, kind, say, adapter=adapter)
         _replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -95,10 +104,18 @@ def _refuse_foreign(target: Path) -> None:
         )
 
 
-def _unchanged_base(plan: RunPlan) -> Path:
-    """Folder of the base model's config and tokenizer; UserError if they are gone or other than at submission."""
-    model = plan.config.model
-    base = resolve(model, weights=False)
+def _unchanged_base(plan: RunPlan, manifest: Manifest) -> Path:
+    """Folder of the base model; UserError if what the export takes of it is gone, or other than in training."""
+    model, mark = plan.config.model, manifest.fingerprint.get(BASE)
+    base = resolve(model, weights=mark is not None)
+    if mark is not None and mark != base_mark(base):
+        raise UserError(
+            Problem(
+                where="model.path",
+                message=f"the weights in {base} are not those that the run was trained on top of",
+                remedy="put the files back as they were; the checkpoint holds what was trained only",
+            )
+        )
     try:
         changed = tokenizer_digest(model, plan.train_data.chat_template) != plan.fingerprint.tokenizer
     except OSError as error:
@@ -150,6 +167,8 @@ def _write_all(
     manifest: Manifest,
     dtype: Dtype,
     say: Callable[[str], None],
+    *,
+    adapter: bool,
 ) -> None:
     head = objective_of(plan.config).needs.head
     config = with_head(AutoConfig.from_pretrained(base), head)
@@ -162,21 +181,42 @@ def _write_all(
         kind = AutoModelForCausalLM if head is None else AutoModelForSequenceClassification
         skeleton = kind.from_config(config)
     weights = _weights(run.checkpoints, manifest)
-    # Tied weights are stored once; loading ties them again.
-    for name in skeleton.all_tied_weights_keys:
-        weights.pop(name, None)
-    _check_names(weights, skeleton)
-    _write_weights(out, weights, TORCH_DTYPES[dtype], say)
-    config.architectures = [type(skeleton).__name__]
-    config.save_pretrained(out)
-    if head is None and skeleton.can_generate():
-        _generation_config(base, config).save_pretrained(out)
+    if adapter:
+        task = "CAUSAL_LM" if head is None else "SEQ_CLS"
+        write_adapter(out, weights, plan.config, skeleton, TORCH_DTYPES[dtype], task=task)
+    else:
+        _write_model(out, _whole(weights, base, plan, skeleton), skeleton, config, TORCH_DTYPES[dtype], say)
+        if head is None and skeleton.can_generate():
+            _generation_config(base, config).save_pretrained(out)
     if head is not None and tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(out)
     frozen = json.loads(run.environment.read_text(encoding="utf-8"))
-    publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen))
+    publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen, adapter=adapter))
     publish_json(out / PROVENANCE, {"run_id": plan.run_id, "step": manifest.step, "dtype": dtype.value})
+
+
+def _whole(trained: dict[str, Any], base: Path, plan: RunPlan, skeleton: Any) -> dict[str, Any]:
+    """All weights of the model by name, of which the checkpoint holds those that were trained.
+
+    Tied weights are stored once; loading ties them again.
+    """
+    tied = skeleton.all_tied_weights_keys
+    if not trains_a_part(plan.config):
+        return {name: weight for name, weight in trained.items() if name not in tied}
+    names = [name for name in skeleton.state_dict() if name not in tied]
+    own = {name: weight for name, weight in trained.items() if name not in tied}
+    dtype = TORCH_DTYPES[plan.config.precision.dtype]
+    return whole_weights(own, BaseWeights(base), names, plan.config.adapter, dtype)
+
+
+def _write_model(
+    out: Path, weights: dict[str, Any], skeleton: Any, config: Any, dtype: torch.dtype, say: Callable[[str], None]
+) -> None:
+    _check_names(weights, skeleton)
+    _write_weights(out, weights, dtype, say)
+    config.architectures = [type(skeleton).__name__]
+    config.save_pretrained(out)
 
 
 def _generation_config(base: Path, config: Any) -> GenerationConfig:

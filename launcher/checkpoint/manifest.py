@@ -24,6 +24,9 @@ MANIFEST_VERSION = 2
 DIGEST = "sha256"
 """Key of the manifest's own hash: a flipped digit of the step would be believed otherwise."""
 
+BASE = "base"
+"""Key in `fingerprint`: the mark of the weight files that hold what a checkpoint does not."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:

@@ -7,19 +7,22 @@ from typing import Any
 
 import launcher
 from launcher.checkpoint.manifest import Manifest
-from launcher.config.schema import Dtype, Init
+from launcher.config.schema import Config, Dtype, Init
 from launcher.objectives.registry import objective_of
 from launcher.runplan import RunPlan
 
 
-def model_card(plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dict[str, Any]) -> str:
-    """Base model, data, recipe, step and commit, as Markdown with the hub's front matter."""
+def model_card(
+    plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dict[str, Any], *, adapter: bool = False
+) -> str:
+    """Base model, data, recipe, step and commit, as Markdown with the hub's front matter; of an `adapter` for peft."""
     config = plan.config
     base = config.model.path if config.model.init is Init.pretrained else "none (random weights)"
     git = environment.get("git") or {}
     commit = git.get("commit", "outside a checkout") + (" with uncommitted changes" if git.get("diff") else "")
     rows = {
         "Base model": base,
+        "Trained": _trained(config),
         "Objective": config.objective.name,
         "Recipe": plan.recipe,
         "Run": plan.run_id,
@@ -39,9 +42,32 @@ def model_card(plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dic
     task = "text-classification" if head else "text-generation"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     hub_base = f"base_model: {base}\n" if config.model.init is Init.pretrained and not Path(base).is_absolute() else ""
+    library = "peft" if adapter else "transformers"
+    usage = _peft_usage(base, head=head) if adapter else _usage(task, head=head)
     return (
-        f"---\nlibrary_name: transformers\npipeline_tag: {task}\n{hub_base}---\n\n"
-        f"# {plan.run_id}\n\n| | |\n|---|---|\n{table}\n\n"
-        "```python\nfrom transformers import pipeline\n\n"
-        f'{"classify" if head else "generate"} = pipeline("{task}", model="PATH/OF/THIS/FOLDER")\n```\n'
+        f"---\nlibrary_name: {library}\npipeline_tag: {task}\n{hub_base}---\n\n"
+        f"# {plan.run_id}\n\n| | |\n|---|---|\n{table}\n\n```python\n{usage}```\n"
+    )
+
+
+def _trained(config: Config) -> str:
+    adapter = config.adapter
+    if not adapter.used:
+        return f"all weights but {', '.join(config.model.freeze)}" if config.model.freeze else "all weights"
+    words = f"{adapter.kind.value}, r={adapter.r}, alpha={adapter.alpha:g} on {', '.join(adapter.targets)}"
+    kinds = [name for name, used in (("rsLoRA", adapter.rslora), ("DoRA", adapter.dora)) if used]
+    also = [f"and {', '.join(adapter.train_also)}"] if adapter.train_also else []
+    return ", ".join([words, *kinds, *also])
+
+
+def _usage(task: str, *, head: bool) -> str:
+    name = "classify" if head else "generate"
+    return f'from transformers import pipeline\n\n{name} = pipeline("{task}", model="PATH/OF/THIS/FOLDER")\n'
+
+
+def _peft_usage(base: str, *, head: bool) -> str:
+    kind = "AutoModelForSequenceClassification" if head else "AutoModelForCausalLM"
+    return (
+        f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
+        f'model = PeftModel.from_pretrained({kind}.from_pretrained("{base}"), "PATH/OF/THIS/FOLDER")\n'
     )

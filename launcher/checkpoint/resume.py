@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 
 from launcher.checkpoint.copies import loads_directly, read_universal, universal_folder
-from launcher.checkpoint.manifest import Manifest, committed_steps, fault, read_manifest, step_folder
+from launcher.checkpoint.manifest import BASE, Manifest, committed_steps, fault, read_manifest, step_folder
 from launcher.checkpoint.safe_load import mapped_files, safe_types
+from launcher.checkpoint.trained import put_trained, trains_in_part
 from launcher.errors import Problem, UserError
 
 
@@ -85,8 +86,8 @@ def _first_fault(folder: Path, manifest: Manifest) -> str | None:
     return next((found for found in faults if found is not None), None)
 
 
-def require_same_run(manifest: Manifest, *, stage: int, data: str) -> None:
-    """UserError when the checkpoint was written with another ZeRO stage or from other data."""
+def require_same_run(manifest: Manifest, *, stage: int, data: str, base: str | None) -> None:
+    """UserError when the checkpoint was written with another ZeRO stage, from other data, or over another base."""
     problems = [
         Problem(
             where=f"checkpoint at step {manifest.step}", message=f"{name} was {before}, and is {now}", remedy=remedy
@@ -94,6 +95,7 @@ def require_same_run(manifest: Manifest, *, stage: int, data: str) -> None:
         for name, before, now, remedy in (
             ("the ZeRO stage", manifest.zero_stage, stage, f"resume with zero.stage={manifest.zero_stage}"),
             ("the tokenised data", manifest.data[:12], data[:12], "restore the data files as they were"),
+            ("the frozen base", manifest.fingerprint.get(BASE), base, "restore the model's weight files as they were"),
         )
         if before != now
     ]
@@ -115,7 +117,10 @@ def load_all(engine: Any, chosen: Chosen | None) -> Manifest | None:
         engine._config.load_universal_checkpoint = chosen.universal
         try:
             path, _ = engine.load_checkpoint(
-                str(chosen.folder.parent), tag=chosen.folder.name, load_lr_scheduler_states=False
+                str(chosen.folder.parent),
+                tag=chosen.folder.name,
+                load_lr_scheduler_states=False,
+                custom_load_fn=put_trained if trains_in_part(engine.module) else None,
             )
         except pickle.UnpicklingError as error:
             raise _not_data(chosen, error) from None

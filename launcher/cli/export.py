@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         help="of the weights (auto: as they were trained)",
     )
+    parser.add_argument("--adapter", action="store_true", help="the adapter alone, as peft loads it (not merged)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write it (export/ in the run directory)")
 
 
@@ -32,7 +33,7 @@ def run(options: argparse.Namespace) -> ExitCode:
     from launcher.checkpoint.export import export
 
     dtype = None if options.dtype == AUTO else options.dtype
-    print(export(found, options.step, dtype, options.out, _say))
+    print(export(found, options.step, dtype, options.out, _say, adapter=options.adapter))
     return ExitCode.DONE
 
 

@@ -82,8 +82,23 @@ def _model(plan: RunPlan) -> Iterator[str]:
     model = plan.config.model
     yield model.path + ("" if model.revision is None else f" at {model.revision}")
     kept = "activations recomputed" if model.activation_checkpointing else "activations kept"
-    yield f"{plan.memory.parameters:,} parameters, {model.init.value} weights"
+    part = plan.memory.trained != plan.memory.parameters
+    trained = f"; {plan.memory.trained:,} parameters are trained" if part else ""
+    yield f"{plan.memory.parameters:,} parameters, {model.init.value} weights{trained}"
     yield f"{model.attention.value} attention, {kept}"
+    yield from _trained_part(plan)
+
+
+def _trained_part(plan: RunPlan) -> Iterator[str]:
+    adapter = plan.config.adapter
+    if adapter.used:
+        kinds = [name for name, used in (("rsLoRA", adapter.rslora), ("DoRA", adapter.dora)) if used]
+        words = [f"rank {adapter.r}, alpha {adapter.alpha:g}", *kinds, f"on {', '.join(adapter.targets)}"]
+        yield f"{adapter.kind.value}: {', '.join(words)}"
+        if adapter.train_also:
+            yield f"trained as well: {', '.join(adapter.train_also)}"
+    elif plan.config.model.freeze:
+        yield f"frozen: {', '.join(plan.config.model.freeze)}"
 
 
 def _objective(plan: RunPlan) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from launcher.config.adapter import AdapterConfig
 from launcher.config.cluster import ClusterConfig
 from launcher.config.survival import GuardConfig, HealthConfig, RetryConfig, WatchdogConfig
 from launcher.data.source import CleanConfig, Format, Overlong, TrainOn
@@ -91,6 +92,8 @@ class ModelConfig:
     """Attention kernel."""
     activation_checkpointing: bool
     """Recompute each block in the backward pass instead of keeping its activations."""
+    freeze: list[str]
+    """Regular expressions; a weight in whose name one is found stays as it came."""
     shape: ShapeConfig | None
     """Architecture numbers for planning; null reads the model's config.json."""
 
@@ -280,6 +283,7 @@ class Config:
     runs_root: str
     """Folder that holds the run directories."""
     model: ModelConfig
+    adapter: AdapterConfig
     objective: ObjectiveConfig
     data: DataConfig
     train: TrainConfig

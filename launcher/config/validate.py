@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from launcher.config.cluster import ClusterKind
+from launcher.config.partial import partial_problems
 from launcher.config.schema import Config, Dtype, Init
 from launcher.config.sources import source_entries
 from launcher.data.source import Learns, Overlong
@@ -33,6 +34,7 @@ def validate(config: Config) -> list[Problem]:
         _zero,
         _data,
         _model,
+        partial_problems,
         _cluster,
         _survival,
     )

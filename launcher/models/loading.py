@@ -13,9 +13,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.integrations import HfDeepSpeedConfig
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from launcher.config.adapter import AdapterConfig
 from launcher.config.schema import Dtype, Init, ModelConfig
 from launcher.errors import Problem, UserError
+from launcher.models.adapters import choose_trained
 from launcher.models.dtypes import TORCH_DTYPES
+from launcher.models.quantised import quantised_loading
 from launcher.objectives.protocol import Head
 from launcher.seeds import derive
 
@@ -23,6 +26,7 @@ from launcher.seeds import derive
 def build_model(
     folder: Path,
     model: ModelConfig,
+    adapter: AdapterConfig,
     dtype: Dtype,
     seed: int,
     deepspeed: dict[str, Any],
@@ -31,20 +35,24 @@ def build_model(
 ) -> PreTrainedModel:
     """The model whose files are in `folder`, in compute precision and training mode; collective under ZeRO-3.
 
-    With a `head`, its outputs for every token stand in place of the language model's. Raises UserError when there is
-    no such model, it is no causal language model, or none that transformers has a head for.
+    With a `head`, its outputs for every token stand in place of the language model's; with an `adapter`, that is put
+    in place. Raises UserError when there is no such model, it is no causal language model, none that transformers has
+    a head for, or has nothing of the names that shall be adapted or frozen.
     """
+    new: set[str] = set()
     zero3 = deepspeed["zero_optimization"]["stage"] == 3
     # transformers partitions while it builds as long as this object lives; without it every rank loads everything.
     partitioned = HfDeepSpeedConfig(deepspeed) if zero3 else None
-    arguments = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": model.attention.value}
+    arguments: dict[str, Any] = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": model.attention.value}
     kind = AutoModelForCausalLM if head is None else AutoModelForSequenceClassification
     try:
         config = with_head(AutoConfig.from_pretrained(folder), head)
         if model.init is Init.pretrained:
+            arguments |= quantised_loading(adapter, TORCH_DTYPES[dtype], device)
             built, told = kind.from_pretrained(folder, config=config, output_loading_info=True, **arguments)
             if head is not None:
-                initialise(built, seed, only=told["missing_keys"])
+                new = set(told["missing_keys"])
+                initialise(built, seed, only=new)
         else:
             # Under ZeRO-3 partitions are born on the device; the others too, so that all draw from one generator.
             with contextlib.nullcontext() if zero3 else device:
@@ -58,6 +66,7 @@ def build_model(
         del partitioned
     if model.activation_checkpointing:
         built.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    choose_trained(built, model, adapter, seed, TORCH_DTYPES[dtype], new)
     if head is not None:
         # Its own picks one token of each sequence, and a sequence may hold several rows.
         built.forward = types.MethodType(_every_token, built)

@@ -42,9 +42,9 @@ def auto_seconds(cluster: ClusterConfig, needed: int) -> int:
 
 
 def checkpoint_bytes(config: Config, memory: Memory) -> float:
-    """Size of a checkpoint: weights and two moments in fp32, and the compute weights where they are others."""
+    """Size of a checkpoint: trained weights and two moments in fp32, and the compute weights where they are others."""
     per_parameter = 12 if config.precision.dtype is Dtype.fp32 else 14
-    return float(per_parameter * memory.parameters)
+    return float(per_parameter * memory.trained)
 
 
 def too_short(lead: Lead) -> bool:

@@ -7,8 +7,8 @@ Model states after the ZeRO paper (arXiv:1910.02054, section 3.1), activations a
 from __future__ import annotations
 
 from launcher.config.schema import Config, Dtype, ShapeConfig
-from launcher.models.shape import parameter_count
 from launcher.objectives.registry import objective_of
+from launcher.plan.trained import Parts, bytes_quantised, parts
 from launcher.runplan import Memory
 
 GIB = 2**30
@@ -18,11 +18,12 @@ MARGIN = 0.85
 
 def plan_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int) -> Memory:
     """Estimate the peak of a training step with `micro_batch` sequences of `data.seq_len` tokens."""
-    parameters = parameter_count(shape)
+    counted = parts(config, shape)
     return Memory(
-        parameters=parameters,
-        states_gb=_states(config, parameters, ranks) / GIB,
-        buffers_gb=_buffers(config, shape) / GIB,
+        parameters=counted.whole,
+        trained=counted.trained,
+        states_gb=_states(config, counted, ranks) / GIB,
+        buffers_gb=_buffers(config, shape, counted) / GIB,
         activations_gb=_activations(config, shape, micro_batch) / GIB,
         available_gb=config.cluster.gpu_memory_gb,
     )
@@ -37,27 +38,29 @@ def _compute_bytes(config: Config) -> int:
     return 4 if config.precision.dtype is Dtype.fp32 else 2
 
 
-def _states(config: Config, parameters: int, ranks: int) -> float:
-    """Bytes of parameters, gradients and optimiser states (two moments and, in half precision, a master copy)."""
+def _states(config: Config, counted: Parts, ranks: int) -> float:
+    """Bytes of parameters, and of what is trained the gradients and optimiser states (two moments and, in half
+    precision, a master copy).
+    """
     weight = _compute_bytes(config)
     optimiser = 8 if weight == 4 else 12
     zero = config.zero
-    per_parameter = (
-        (0 if zero.offload_param else weight / (ranks if zero.stage >= 3 else 1))
-        + (0 if zero.offload_optimizer and zero.stage >= 2 else 4 / (ranks if zero.stage >= 2 else 1))
-        + (0 if zero.offload_optimizer else optimiser / (ranks if zero.stage >= 1 else 1))
+    plain = (counted.whole - counted.quantised + counted.adapters) * weight
+    parameters = plain + counted.quantised * bytes_quantised(double=config.adapter.double_quant)
+    per_trained = (0 if zero.offload_optimizer and zero.stage >= 2 else 4 / (ranks if zero.stage >= 2 else 1)) + (
+        0 if zero.offload_optimizer else optimiser / (ranks if zero.stage >= 1 else 1)
     )
-    return parameters * per_parameter
+    held = 0 if zero.offload_param else parameters / (ranks if zero.stage >= 3 else 1)
+    return held + counted.trained * per_trained
 
 
-def _buffers(config: Config, shape: ShapeConfig) -> float:
+def _buffers(config: Config, shape: ShapeConfig, counted: Parts) -> float:
     """Bytes of reduction buckets (two when overlapped) and of the gathered layers of stage 3."""
     weight = _compute_bytes(config)
-    parameters = parameter_count(shape)
-    buckets = (2 if config.zero.overlap_comm else 1) * min(config.zero.bucket_elements, parameters) * weight
+    buckets = (2 if config.zero.overlap_comm else 1) * min(config.zero.bucket_elements, counted.trained) * weight
     if config.zero.stage < 3:
         return buckets if config.zero.stage else 0
-    gathered = min(config.zero.max_live_elements + config.zero.prefetch_elements, parameters) * weight
+    gathered = min(config.zero.max_live_elements + config.zero.prefetch_elements, counted.whole) * weight
     largest = shape.vocab_size * shape.hidden_size * weight
     return buckets + max(gathered, largest)
 

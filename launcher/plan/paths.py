@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from launcher.config.adapter import AdapterKind
 from launcher.config.schema import Config, Init
 from launcher.config.sources import Entry, source_entries, written
 from launcher.data.check import check_head, check_template
@@ -100,6 +102,7 @@ def check_paths(config: Config, run: RunDir) -> Iterator[Problem]:
                 yield from check_template(source, Path(spec.tokenizer), "data.chat_template", spec.learns)
     yield from _check_chat_template(config.data.chat_template)
     yield from _check_model(config)
+    yield from _check_packages(config)
     yield from _check_root("runs_root", config.runs_root)
     assert config.data.cache_dir is not None, "located configs name it"
     yield from _check_root("data.cache_dir", config.data.cache_dir)
@@ -134,6 +137,15 @@ def _check_model(config: Config) -> Iterator[Problem]:
             where="model.path",
             message=f"{folder} holds no weights (*.safetensors)",
             remedy="save them with model.save_pretrained(DIR), or write model.init=random",
+        )
+
+
+def _check_packages(config: Config) -> Iterator[Problem]:
+    if config.adapter.kind is AdapterKind.qlora and importlib.util.find_spec("bitsandbytes") is None:
+        yield Problem(
+            where="adapter",
+            message="qlora needs bitsandbytes, which is not installed here",
+            remedy="pip install zero-launcher[qlora], in the environment that the nodes use",
         )
 
 

@@ -15,8 +15,18 @@ from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 
-NOTED_PACKAGES = ("torch", "deepspeed", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
-IMPOSSIBLE = ("zero.stage", "precision.dtype")
+NOTED_PACKAGES = (
+    "torch",
+    "deepspeed",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+)
+IMPOSSIBLE = ("zero.stage", "precision.dtype", "adapter", "model.freeze")
 """What no checkpoint can be carried over to, whoever accepts it."""
 ACCEPT = "--accept-changes"
 
@@ -32,10 +42,10 @@ def refuse_changes(old: RunPlan, new: RunPlan, *, accept: bool) -> list[str]:
 
 def _refusal(old: RunPlan, new: RunPlan, name: str, before: Any, after: Any) -> Problem:
     remedy = f"submit a new run, or leave it as it was; {ACCEPT} goes on all the same, and the run's events say so"
-    if name == "precision.dtype":
-        remedy = "submit a new run, or leave it as it was"
-    elif name == "zero.stage":
+    if name == "zero.stage":
         remedy = _way_round(old, new)
+    elif name in IMPOSSIBLE:
+        remedy = "submit a new run, or leave it as it was"
     return Problem(where=name, message=f"{before} → {after}: a resume cannot change this", remedy=remedy)
 
 
@@ -58,6 +68,8 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
     for key in ("seed", "global_batch_size"):
         yield f"train.{key}", getattr(old.config.train, key), getattr(new.config.train, key)
     yield "precision.dtype", plain(old.config.precision.dtype), plain(new.config.precision.dtype)
+    yield "adapter", plain(old.config.adapter), plain(new.config.adapter)
+    yield "model.freeze", old.config.model.freeze, new.config.model.freeze
     yield "zero.stage", old.config.zero.stage, new.config.zero.stage
 
 

@@ -11,10 +11,11 @@ import deepspeed
 import torch
 from deepspeed.utils import logger as deepspeed_logger
 
-from launcher.checkpoint.manifest import MANIFEST_VERSION, Manifest
+from launcher.checkpoint.manifest import BASE, MANIFEST_VERSION, Manifest
 from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
 from launcher.checkpoint.retain import policy_for
 from launcher.checkpoint.save import Saver
+from launcher.checkpoint.trained import save_trained_only, trains_in_part
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
 from launcher.objectives.registry import objective_of
@@ -22,6 +23,7 @@ from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.train.base import base_mark_all, require_names_all
 from launcher.train.optimiser import build_optimiser
 from launcher.train.software import software
 
@@ -32,13 +34,25 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
     config = plan.config
     folder = Path(os.environ["LAUNCHER_MODEL"])
     head = objective_of(config).needs.head
-    model = build_model(folder, config.model, config.precision.dtype, config.train.seed, plan.deepspeed, device, head)
+    model = build_model(
+        folder,
+        config.model,
+        config.adapter,
+        config.precision.dtype,
+        config.train.seed,
+        plan.deepspeed,
+        device,
+        head,
+    )
+    require_names_all(model)
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=build_optimiser(config, model, device),
         config={**plan.deepspeed, "checkpoint": {"load_universal": chosen is not None and chosen.universal}},
         dist_init_required=False,
     )
+    if trains_in_part(engine.module):
+        save_trained_only(engine)
     return engine
 
 
@@ -63,8 +77,8 @@ def _note_versions(run: RunDir, ranks: Ranks, manifest: Manifest) -> None:
 
 
 def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: str) -> Saver:
-    """The writer of this run's checkpoints; from here on DeepSpeed reads and writes files through ours."""
-    config = plan.config
+    """The writer of this run's checkpoints; from here on DeepSpeed reads and writes files through ours; collective."""
+    config, base = plan.config, base_mark_all(plan.config)
     draft = Manifest(
         version=MANIFEST_VERSION,
         step=0,
@@ -76,7 +90,7 @@ def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: 
         dtype=config.precision.dtype.value,
         data=data,
         shards=[],
-        fingerprint=plain(plan.fingerprint),
+        fingerprint=plain(plan.fingerprint) | ({} if base is None else {BASE: base}),
         versions=software(),
     )
     return Saver(engine, run, draft=draft, policy=policy_for(config), asynchronous=config.checkpoint.asynchronous)
@@ -85,7 +99,7 @@ def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: 
 def choose_checkpoint_all(plan: RunPlan, run: RunDir, ranks: Ranks, *, data: str) -> Chosen | None:
     """The newest good checkpoint, if there is one; collective. Says which were passed over, and why.
 
-    UserError when it was written with another ZeRO stage or from other data.
+    UserError when it was written with another ZeRO stage, from other data, or over another base.
     """
     chosen, passed = newest_good_all(run.checkpoints)
     if ranks.rank == 0:
@@ -95,7 +109,7 @@ def choose_checkpoint_all(plan: RunPlan, run: RunDir, ranks: Ranks, *, data: str
     if chosen is not None:
         # Whoever accepted other data on resuming has been heard.
         data = chosen.manifest.data if plan.accepted else data
-        require_same_run(chosen.manifest, stage=plan.config.zero.stage, data=data)
+        require_same_run(chosen.manifest, stage=plan.config.zero.stage, data=data, base=base_mark_all(plan.config))
         if ranks.rank == 0:
             _note_versions(run, ranks, chosen.manifest)
     return chosen
