@@ -16,12 +16,15 @@ MARGIN = 0.85
 """Share of a GPU that the plan may fill; the rest is for CUDA's context, NCCL and fragmentation."""
 
 
-def plan_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int) -> Memory:
-    """Estimate the peak of a training step with `micro_batch` sequences of `data.seq_len` tokens."""
+def plan_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int, frozen: int = 0) -> Memory:
+    """Estimate the peak of a training step with `micro_batch` sequences of `data.seq_len` tokens.
+
+    `frozen` parameters are held beside the model's own, and learn nothing.
+    """
     parameters = parameter_count(shape)
     return Memory(
         parameters=parameters,
-        states_gb=_states(config, parameters, ranks) / GIB,
+        states_gb=(_states(config, parameters, ranks) + _weights(config, frozen, ranks)) / GIB,
         buffers_gb=_buffers(config, shape) / GIB,
         activations_gb=_activations(config, shape, micro_batch) / GIB,
         available_gb=config.cluster.gpu_memory_gb,
@@ -37,17 +40,22 @@ def _compute_bytes(config: Config) -> int:
     return 4 if config.precision.dtype is Dtype.fp32 else 2
 
 
-def _states(config: Config, parameters: int, ranks: int) -> float:
-    """Bytes of parameters, gradients and optimiser states (two moments and, in half precision, a master copy)."""
-    weight = _compute_bytes(config)
-    optimiser = 8 if weight == 4 else 12
+def _weights(config: Config, parameters: int, ranks: int) -> float:
+    """Bytes of parameters in compute precision."""
     zero = config.zero
-    per_parameter = (
-        (0 if zero.offload_param else weight / (ranks if zero.stage >= 3 else 1))
-        + (0 if zero.offload_optimizer and zero.stage >= 2 else 4 / (ranks if zero.stage >= 2 else 1))
-        + (0 if zero.offload_optimizer else optimiser / (ranks if zero.stage >= 1 else 1))
+    return 0 if zero.offload_param else parameters * _compute_bytes(config) / (ranks if zero.stage >= 3 else 1)
+
+
+def _states(config: Config, parameters: int, ranks: int) -> float:
+    """Bytes of parameters, gradients and optimiser states: two moments, in half precision a master copy, and what the
+    parameters were at the start where they are pulled there.
+    """
+    optimiser = (8 if _compute_bytes(config) == 4 else 12) + (4 if config.optim.pull_to_start else 0)
+    zero = config.zero
+    per_parameter = (0 if zero.offload_optimizer and zero.stage >= 2 else 4 / (ranks if zero.stage >= 2 else 1)) + (
+        0 if zero.offload_optimizer else optimiser / (ranks if zero.stage >= 1 else 1)
     )
-    return parameters * per_parameter
+    return _weights(config, parameters, ranks) + parameters * per_parameter
 
 
 def _buffers(config: Config, shape: ShapeConfig) -> float:
@@ -72,4 +80,6 @@ def _activations(config: Config, shape: ShapeConfig, micro_batch: int) -> float:
     kept = tokens * shape.hidden_size * weight
     layers = shape.num_hidden_layers
     blocks = layers * kept + block if config.model.activation_checkpointing else layers * block
-    return blocks + tokens * width * (2 * weight + 8)
+    # A teacher's outputs, in compute precision and fp32, are there with the model's.
+    judged = 0 if needs.teacher is None else weight + 4
+    return blocks + tokens * width * (2 * weight + 8 + judged)

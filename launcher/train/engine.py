@@ -23,6 +23,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.train.optimiser import build_optimiser
+from launcher.train.pull import pull_to_start
 from launcher.train.software import software
 
 
@@ -39,6 +40,8 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
         config={**plan.deepspeed, "checkpoint": {"load_universal": chosen is not None and chosen.universal}},
         dist_init_required=False,
     )
+    if config.optim.pull_to_start:
+        pull_to_start(engine, config.optim.pull_to_start)
     return engine
 
 
