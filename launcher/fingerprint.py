@@ -13,6 +13,7 @@ import launcher
 from launcher.config.schema import Config, ModelConfig
 from launcher.data.key import content_mark, looks_for_held_out
 from launcher.data.source import DataSpec, Source
+from launcher.models.teacher import teacher_model
 from launcher.plain import plain
 from launcher.runplan import Fingerprint, RunPlan
 
@@ -32,7 +33,7 @@ def take(config: Config, train_data: DataSpec) -> Fingerprint:
         code=code_digest(Path(launcher.__file__).resolve().parent),
         data=data_digest(train_data),
         tokenizer=tokenizer_digest(config.model, config.data.chat_template),
-        model=model_digest(config.model),
+        model=models_digest(config),
     )
 
 
@@ -42,7 +43,7 @@ def differences(plan: RunPlan) -> list[str]:
     now = {
         "data": data_digest(plan.train_data),
         "tokenizer": tokenizer_digest(model, plan.train_data.chat_template),
-        "model": model_digest(model),
+        "model": models_digest(plan.config),
     }
     return [name for name, digest in now.items() if digest != getattr(plan.fingerprint, name)]
 
@@ -82,6 +83,14 @@ def tokenizer_digest(model: ModelConfig, chat_template: str | None) -> str:
         return _digest(model.path, str(model.revision), *parts)
     files = [folder / name for name in TOKENIZER_FILES]
     return _digest(*(content_mark(file) for file in files if file.is_file()), *parts)
+
+
+def models_digest(config: Config) -> str:
+    """That of the model, and of the teacher where it has another one."""
+    teacher = teacher_model(config)
+    if teacher is None or teacher.path == config.model.path:
+        return model_digest(config.model)
+    return _digest(model_digest(config.model), model_digest(teacher))
 
 
 def model_digest(model: ModelConfig) -> str:

@@ -108,6 +108,8 @@ def _objective(plan: RunPlan) -> Iterator[str]:
     yield ", ".join(f"{name}={value}" for name, value in settled(objective.name, objective.options).items())
     if needs.reference:
         yield "the untrained model is asked once about every row, before the first step"
+    if needs.teacher is not None:
+        yield f"{needs.teacher.path or 'a copy of the untrained model'} is held beside the model, frozen"
 
 
 def _memory(plan: RunPlan) -> Iterator[str]:

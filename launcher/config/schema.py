@@ -188,6 +188,9 @@ class OptimConfig:
     """Each layer's share of the rate of the one above it, from the head down to the embedding; null is 1."""
     groups: list[GroupConfig]
     """Parameters by name; where several match, shares multiply and the last decay counts."""
+    pull_to_start: float
+    """Decoupled pull of every trained parameter towards its value at the start: each step takes `lr` times this of the
+    way back (L2-SP, Li et al., arXiv:1802.01483); 0 is none."""
     grad_clip: float | None
     """Largest global gradient norm; null does not clip."""
 

@@ -162,6 +162,7 @@ def _optimiser(config: Config) -> Iterator[Problem]:
     yield from _positive("optim.lr", optim.lr)
     yield from _positive("optim.eps", optim.eps)
     yield from _positive("optim.weight_decay", optim.weight_decay, zero_allowed=True)
+    yield from _positive("optim.pull_to_start", optim.pull_to_start, zero_allowed=True)
     yield from _positive("optim.grad_clip", optim.grad_clip)
     if optim.layer_decay is not None and not 0 < optim.layer_decay <= 1:
         yield Problem(where="optim.layer_decay", message=f"{optim.layer_decay} is not a share", valid="0.9, 1, null")

@@ -20,6 +20,7 @@ class Format(Enum):
     prompt_completion = "prompt_completion"
     text = "text"
     preference = "preference"
+    judged = "judged"
     labelled = "labelled"
 
 
@@ -51,6 +52,8 @@ class Learns(Enum):
     """A conversation or a text, learnt token by token."""
     pairs = "pairs"
     """A better and a worse answer to the same, stored one after the other."""
+    judged = "judged"
+    """An answer, and whether it is a good one."""
     classes = "classes"
     """A text and the one class that it belongs to."""
     sets = "sets"
@@ -62,6 +65,11 @@ class Learns(Enum):
     def rows_per_example(self) -> int:
         """Rows stored for each that is read."""
         return 2 if self is Learns.pairs else 1
+
+    @property
+    def labels_texts(self) -> bool:
+        """Whether a row is a text as the tokenizer by itself would give it to a model, and its label."""
+        return self in (Learns.classes, Learns.sets, Learns.values)
 
 
 class Overlong(Enum):
@@ -192,5 +200,7 @@ class DataSpec:
 
     @property
     def target_width(self) -> int:
-        """Numbers stored for each example, beside its tokens: a class's place, 0 or 1 for each class, or a value."""
-        return {Learns.classes: 1, Learns.values: 1, Learns.sets: len(self.labels)}.get(self.learns, 0)
+        """Numbers stored for each example, beside its tokens: a class's place, 0 or 1 for each class or for bad and
+        good, or a value."""
+        widths = {Learns.judged: 1, Learns.classes: 1, Learns.values: 1, Learns.sets: len(self.labels)}
+        return widths.get(self.learns, 0)

@@ -11,6 +11,12 @@ from torch.nn.functional import cross_entropy
 from launcher.data.feed.batches import IGNORED, MicroBatch
 
 
+def in_training(model: Any) -> bool:
+    """Whether the model trains. DeepSpeed's engine always says so of itself; the model in it knows."""
+    inner: torch.nn.Module = getattr(model, "module", model)
+    return inner.training
+
+
 def outputs_of(model: Any, batch: MicroBatch) -> Tensor:
     """The head's outputs for every token: [sequences, length, vocabulary], or the head's own width."""
     # Not every model takes positions; those that cannot train packed still train.

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from launcher.data.feed.batches import MicroBatch
+from launcher.models.forward import in_training
 
 
 @contextlib.contextmanager
 def noisy_embeddings(model: Any, batch: MicroBatch, alpha: float) -> Iterator[None]:
     """Within it, each row's embeddings get noise, uniform in ±alpha / sqrt(tokens of the row × width)."""
-    if not alpha or not model.training:
+    if not alpha or not in_training(model):
         yield
         return
     lengths = torch.zeros(batch.rows + 1, device=batch.row_ids.device)

@@ -26,10 +26,10 @@ def cached(model: ModelConfig) -> Path | None:
         return None
 
 
-def resolve(model: ModelConfig, *, weights: bool = True) -> Path:
+def resolve(model: ModelConfig, *, weights: bool = True, key: str = "model.path") -> Path:
     """The folder of the model; UserError when a hub model is neither cached nor to be had.
 
-    Without `weights`, only config and tokenizer are fetched.
+    Without `weights`, only config and tokenizer are fetched. `key` is where the user named it.
     """
     if Path(model.path).is_dir():
         return Path(model.path)
@@ -41,7 +41,7 @@ def resolve(model: ModelConfig, *, weights: bool = True) -> Path:
     except Exception as error:  # the hub raises its own, requests' and OS errors
         raise UserError(
             Problem(
-                where="model.path",
+                where=key,
                 message=f"{model.path} is no folder here, and the hub did not give it: {str(error).splitlines()[0]}",
                 valid="a folder with config.json, tokenizer and safetensors, or a hub id (ORG/NAME)",
                 remedy=f"on a machine with network, and the same HF_HOME: hf download {model.path}",

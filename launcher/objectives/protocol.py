@@ -7,10 +7,10 @@ what computes imports torch where it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from launcher.data.source import Learns
 from launcher.errors import Problem
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
     from launcher.data.feed.batches import MicroBatch
+
+
+PATH = {"path": True}
+"""Metadata of an option that names a folder, or a model of the hub."""
 
 
 class Per(Enum):
@@ -43,6 +47,18 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Teacher:
+    """A model that does not learn, held beside the one that does."""
+
+    path: str | None = None
+    """A folder or hub id; None is the untrained model itself."""
+    revision: str | None = None
+    """Of the hub."""
+    parameters: int | None = None
+    """How many it has, for planning where its config.json is not at hand."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
     """What an objective needs beside the model and its rows."""
 
@@ -54,6 +70,10 @@ class Needs:
     """None keeps the language model's own."""
     reference: bool = False
     """Whether it compares with the log-probabilities of the untrained model (`MicroBatch.reference`)."""
+    mismatched: bool = False
+    """Whether it wants prompts with the answers of others (`MicroBatch.mismatched`)."""
+    teacher: Teacher | None = None
+    """The model that it compares every token's distribution with; it is then a `Taught`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +108,28 @@ class Objective(Protocol):
 
     def summarise(self, counts: list[float]) -> dict[str, float]:
         """Metrics of a held-out set from the sum of its `Scored.counts`; empty where there are none."""
+        ...
+
+
+Judges: TypeAlias = "Callable[[MicroBatch], torch.Tensor]"
+"""What a teacher says of each trained token: fp32 [trained, vocabulary], without gradients. Collective under ZeRO-3."""
+
+
+@runtime_checkable
+class Taught(Protocol):
+    """An objective that is given a teacher, before anything is scored."""
+
+    def learn_from(self, teacher: Judges) -> None:
+        """Keep the teacher."""
+        ...
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """An objective that looks at all batches of a step, or of an evaluation, before the first of them is scored."""
+
+    def look_all(self, model: torch.nn.Module, batches: Iterable[MicroBatch]) -> None:
+        """Without gradients, over all ranks; `batches` are this rank's, as many and in the same order as scored."""
         ...
 
 

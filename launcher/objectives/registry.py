@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from launcher import objectives
@@ -53,6 +54,13 @@ def checked(name: str, options: Mapping[str, Any], problems: list[Problem]) -> O
 def settled(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of an objective, as plain values: those given, and its defaults."""
     return {**plain(_module(name).Options()), **options}
+
+
+def located(name: str, options: Mapping[str, Any], absolute: Callable[[str], str]) -> dict[str, Any]:
+    """The options of a validated config, those that name folders made `absolute`."""
+    fields = dataclasses.fields(_module(name).Options)
+    paths = {field.name for field in fields if field.metadata.get("path")}
+    return {key: absolute(value) if key in paths and value else value for key, value in options.items()}
 
 
 def _module(name: str) -> Module:

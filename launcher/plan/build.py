@@ -25,6 +25,7 @@ from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
 from launcher.plan.paths import check_paths, data_spec, locate
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
+from launcher.plan.teacher import teacher_parameters
 from launcher.rundir import RunDir
 from launcher.runplan import PLAN_VERSION, Batch, Measured, RunPlan, Topology
 
@@ -87,7 +88,12 @@ def plan_config(
     shape = model_shape(config.model)
     if isinstance(shape, Problem):
         found.append(shape)
-    batch = _batch(config, None if isinstance(shape, Problem) else shape, topology) if _countable(config) else None
+    frozen = 0 if isinstance(shape, Problem) else teacher_parameters(config, shape)
+    if isinstance(frozen, Problem):
+        found.append(frozen)
+        frozen = 0
+    known = None if isinstance(shape, Problem) else shape
+    batch = _batch(config, known, topology, frozen) if _countable(config) else None
     if isinstance(batch, Problem):
         found.append(batch)
     if isinstance(batch, Batch):
@@ -100,7 +106,7 @@ def plan_config(
     train_data = data_spec(config, "train", run_dir)
     assert train_data is not None
     assert config.data.cache_dir is not None
-    memory = plan_memory(config, shape, topology.world_size, batch.micro_batch_size)
+    memory = plan_memory(config, shape, topology.world_size, batch.micro_batch_size, frozen)
     lead = plan_lead(config, memory, topology, measured)
     slurm = config.cluster.kind is ClusterKind.slurm
     own_data_job = slurm and config.cluster.data_job.enabled
@@ -132,9 +138,9 @@ def _countable(config: Config) -> bool:
     return all(size > 0 for size in sizes) and (micro == AUTO or (type(micro) is int and micro > 0))
 
 
-def _batch(config: Config, shape: ShapeConfig | None, topology: Topology) -> Batch | Problem:
+def _batch(config: Config, shape: ShapeConfig | None, topology: Topology, frozen: int) -> Batch | Problem:
     def fitting(micro: int) -> bool:
-        return shape is not None and fits(plan_memory(config, shape, topology.world_size, micro))
+        return shape is not None and fits(plan_memory(config, shape, topology.world_size, micro, frozen))
 
     train = config.train
     return plan_batch(train.global_batch_size, train.micro_batch_size, topology.world_size, fitting)

@@ -16,13 +16,16 @@ MARGIN = 0.85
 """Share of a GPU that the plan may fill; the rest is for CUDA's context, NCCL and fragmentation."""
 
 
-def plan_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int) -> Memory:
-    """Estimate the peak of a training step with `micro_batch` sequences of `data.seq_len` tokens."""
+def plan_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int, frozen: int = 0) -> Memory:
+    """Estimate the peak of a training step with `micro_batch` sequences of `data.seq_len` tokens.
+
+    `frozen` parameters are held beside the model's own, and learn nothing.
+    """
     counted = parts(config, shape)
     return Memory(
         parameters=counted.whole,
         trained=counted.trained,
-        states_gb=_states(config, counted, ranks) / GIB,
+        states_gb=(_states(config, counted, ranks) + _held(config, frozen * _compute_bytes(config), ranks)) / GIB,
         buffers_gb=_buffers(config, shape, counted) / GIB,
         activations_gb=_activations(config, shape, micro_batch) / GIB,
         available_gb=config.cluster.gpu_memory_gb,
@@ -38,20 +41,24 @@ def _compute_bytes(config: Config) -> int:
     return 4 if config.precision.dtype is Dtype.fp32 else 2
 
 
+def _held(config: Config, parameters: float, ranks: int) -> float:
+    """Of so many bytes of parameters, those on one GPU."""
+    return 0 if config.zero.offload_param else parameters / (ranks if config.zero.stage >= 3 else 1)
+
+
 def _states(config: Config, counted: Parts, ranks: int) -> float:
-    """Bytes of parameters, and of what is trained the gradients and optimiser states (two moments and, in half
-    precision, a master copy).
+    """Bytes of parameters, and of what is trained the gradients and optimiser states: two moments, in half precision a
+    master copy, and what the parameters were at the start where they are pulled there.
     """
     weight = _compute_bytes(config)
-    optimiser = 8 if weight == 4 else 12
+    optimiser = (8 if weight == 4 else 12) + (4 if config.optim.pull_to_start else 0)
     zero = config.zero
     plain = (counted.whole - counted.quantised + counted.adapters) * weight
     parameters = plain + counted.quantised * bytes_quantised(double=config.adapter.double_quant)
     per_trained = (0 if zero.offload_optimizer and zero.stage >= 2 else 4 / (ranks if zero.stage >= 2 else 1)) + (
         0 if zero.offload_optimizer else optimiser / (ranks if zero.stage >= 1 else 1)
     )
-    held = 0 if zero.offload_param else parameters / (ranks if zero.stage >= 3 else 1)
-    return held + counted.trained * per_trained
+    return _held(config, parameters, ranks) + counted.trained * per_trained
 
 
 def _buffers(config: Config, shape: ShapeConfig, counted: Parts) -> float:
@@ -75,4 +82,6 @@ def _activations(config: Config, shape: ShapeConfig, micro_batch: int) -> float:
     kept = tokens * shape.hidden_size * weight
     layers = shape.num_hidden_layers
     blocks = layers * kept + block if config.model.activation_checkpointing else layers * block
-    return blocks + tokens * width * (2 * weight + 8)
+    # A teacher's outputs, in compute precision and fp32, are there with the model's.
+    judged = 0 if needs.teacher is None else weight + 4
+    return blocks + tokens * width * (2 * weight + 8 + judged)

@@ -17,6 +17,7 @@ from launcher.data.files import expanded
 from launcher.data.source import DataSpec, Hub, Source
 from launcher.errors import Problem
 from launcher.models.shape import looks_local
+from launcher.objectives import registry
 from launcher.objectives.registry import objective_of
 from launcher.rundir import RunDir
 
@@ -31,13 +32,16 @@ def locate(config: Config, work_dir: Path) -> Config:
         found = source_entries(value, where, [])
         return [written(entry if entry.path is None else replace(entry, path=absolute(entry.path))) for entry in found]
 
-    data, model = config.data, config.model
+    def of_model(path: str) -> str:
+        return absolute(path) if looks_local(path) or (work_dir / path).is_dir() else path
+
+    data, model, objective = config.data, config.model, config.objective
     root = absolute(config.runs_root)
-    local = looks_local(model.path) or (work_dir / model.path).is_dir()
     return replace(
         config,
         runs_root=root,
-        model=replace(model, path=absolute(model.path) if local else model.path),
+        model=replace(model, path=of_model(model.path)),
+        objective=replace(objective, options=registry.located(objective.name, objective.options, of_model)),
         data=replace(
             data,
             train=entries(data.train, "data.train"),

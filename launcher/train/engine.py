@@ -25,6 +25,7 @@ from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.train.base import base_mark_all, require_names_all
 from launcher.train.optimiser import build_optimiser
+from launcher.train.pull import pull_to_start
 from launcher.train.software import software
 
 
@@ -53,6 +54,8 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
     )
     if trains_in_part(engine.module):
         save_trained_only(engine)
+    if config.optim.pull_to_start:
+        pull_to_start(engine, config.optim.pull_to_start)
     return engine
 
 

@@ -52,7 +52,7 @@ def evaluator(parts: Parts, metrics: MetricsWriter, early: EarlyStop) -> Callabl
     samples = parts.held_out
     if samples is None:
         return lambda step: None
-    objective = objective_of(plan.config)
+    objective = parts.objective()
     layout = layout_of(plan.config, plan.batch)
 
     def evaluate(step: int) -> int | None:

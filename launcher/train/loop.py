@@ -16,7 +16,7 @@ from launcher.data.feed.prefetch import Prefetcher
 from launcher.faultpoints import Point, reach
 from launcher.node.stop import REASONS, StopFlag
 from launcher.node.watchdog import Watchdog
-from launcher.objectives.protocol import Objective
+from launcher.objectives.protocol import Looking, Objective
 from launcher.runs.outcome import Ending
 from launcher.train.agree import agree_all, stopped_all
 from launcher.train.early import EarlyStop
@@ -181,6 +181,8 @@ def _optimise(run: Training, data: StepData) -> tuple[torch.Tensor, float | None
     """
     total = torch.zeros(1 + len(run.objective.measures), dtype=torch.float64, device=run.device)
     scale = dist.get_world_size() * len(data.batches) / data.weight
+    if isinstance(run.objective, Looking):
+        run.objective.look_all(run.engine, (batch.to(run.device) for batch in data.batches))
     for batch in data.batches:
         scored = run.objective.score(run.engine, batch.to(run.device))
         run.engine.backward(scored.loss_sum * scale)

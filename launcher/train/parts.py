@@ -13,6 +13,8 @@ from launcher.data.feed.samples import Samples
 from launcher.node.ranks import Ranks
 from launcher.node.stop import StopFlag
 from launcher.node.watchdog import Watchdog
+from launcher.objectives.protocol import Judges, Objective, Taught
+from launcher.objectives.registry import objective_of
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.train.agree import stopped_all
@@ -33,6 +35,15 @@ class Parts:
     samples: Samples
     order: Order
     held_out: Samples | None
+    teacher: Judges | None = None
+
+    def objective(self) -> Objective:
+        """The run's, given its teacher; what one has looked at, another has not."""
+        made = objective_of(self.plan.config)
+        if self.teacher is not None:
+            assert isinstance(made, Taught), f"{made.name} asks for a teacher, and takes none"
+            made.learn_from(self.teacher)
+        return made
 
 
 class Ear:

@@ -32,18 +32,25 @@ CHUNK_BATCHES = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """Where the log-probabilities of one prepared set are: fp32, one per row of the store."""
+    """Where the log-probabilities of one prepared set are: fp32, for each row of the store one number, or two where
+    its prompt is also asked about with another row's answer."""
 
     values: Path
     """The file; its size is that of all rows from the beginning."""
     progress: Path
     """{samples}: how many are done, from the first."""
+    width: int
+    """Numbers per row."""
 
     @staticmethod
     def of(run: RunDir, samples: Samples) -> Reference:
         """That of these samples: named after their prepared folder, so that other rows never pass for them."""
         name = samples.store.folder.name
-        return Reference(values=run.reference / f"{name}.f32", progress=run.reference / f"{name}.json")
+        return Reference(
+            values=run.reference / f"{name}.f32",
+            progress=run.reference / f"{name}.json",
+            width=2 if samples.mismatched else 1,
+        )
 
     def done(self) -> int:
         """Samples whose rows are written."""
@@ -55,8 +62,8 @@ class Reference:
             return 0
 
     def read(self) -> AnyArray:
-        """Everything, memory-mapped."""
-        return np.memmap(self.values, dtype=np.float32, mode="r")
+        """Everything, memory-mapped: [rows, width]."""
+        return np.memmap(self.values, dtype=np.float32, mode="r").reshape(-1, self.width)
 
 
 def reference_all(
@@ -92,7 +99,9 @@ def reference_all(
                 _one_chunk(engine, samples, layout, place, chosen, device, before_batch)
     finally:
         engine.train()
-    samples.reference = place.read()
+    values = place.read()
+    samples.reference = values[:, 0]
+    samples.mismatched_reference = values[:, 1] if samples.mismatched else None
     return True
 
 
@@ -107,15 +116,17 @@ def _one_chunk(
 ) -> None:
     rows, counts = samples.rows_of(chosen)
     begins = np.cumsum(counts) - counts
-    values = torch.zeros(len(rows), dtype=torch.float32, device=device)
+    values = torch.zeros(len(rows), place.width, dtype=torch.float32, device=device)
     size, rank = dist.get_world_size(), dist.get_rank()
     first, last = int(chosen[0]), int(chosen[-1]) + 1
     for batch in eval_batches(samples, layout, rank=rank, data_parallel_size=size, start=first, stop=last):
         before_batch()
-        logps, _ = row_logps(engine, batch.to(device))
-        if batch.samples:
-            at = int(begins[batch.samples[0] - first])
-            values[at : at + len(logps)] = logps
+        asked = [batch] if batch.mismatched is None else [batch, batch.mismatched]
+        for column, rows_asked in enumerate(asked):
+            logps, _ = row_logps(engine, rows_asked.to(device))
+            if batch.samples:
+                at = int(begins[batch.samples[0] - first])
+                values[at : at + len(logps), column] = logps
     # Every row is one rank's; the others add nothing to it.
     dist.all_reduce(values)
     from_rank0(lambda: _write(place, rows, values.cpu().numpy(), last))
@@ -126,12 +137,12 @@ def _allocate(place: Reference, rows: int) -> None:
     # What an earlier file held says nothing of this one.
     place.progress.unlink(missing_ok=True)
     with place.values.open("wb") as file:
-        file.truncate(4 * rows)
+        file.truncate(4 * place.width * rows)
     place.values.chmod(0o600)
 
 
 def _write(place: Reference, rows: AnyArray, values: AnyArray, done: int) -> None:
-    mapped = np.memmap(place.values, dtype=np.float32, mode="r+")
+    mapped = np.memmap(place.values, dtype=np.float32, mode="r+").reshape(-1, place.width)
     mapped[rows] = values
     mapped.flush()
     publish_json(place.progress, {"samples": done})

@@ -46,6 +46,7 @@ from launcher.train.setback import (
     skips_all,
 )
 from launcher.train.skips import Skip
+from launcher.train.teacher import teacher_all
 
 PREFETCH_STEPS = 2
 LAST_WRITE_S = 60.0
@@ -61,7 +62,8 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     join_all(plan, run, ranks, device)
     reach(Point.joined, rank=ranks.rank)
     store = TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"]))
-    samples = Samples(store, packed=plan.config.data.packing)
+    needs = objective_of(plan.config).needs
+    samples = Samples(store, packed=plan.config.data.packing, mismatched=needs.mismatched)
     order = order_of(plan.train_data, samples, plan.config.train.seed)
     chosen = choose_checkpoint_all(plan, run, ranks, data=store.folder.name)
     engine = build_engine(plan, device, chosen)
@@ -72,8 +74,10 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
         refuse_leak_all(engine, device)
     held_out = None
     if plan.eval_data is not None:
-        held_out = Samples(TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"])), packed=plan.config.data.packing)
-    parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out)
+        store_held_out = TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"]))
+        held_out = Samples(store_held_out, packed=plan.config.data.packing, mismatched=needs.mismatched)
+    teacher = teacher_all(plan, device)
+    parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out, teacher)
     signal = compare_all(parts, trained=chosen is not None)
     if signal is not None:
         return Result(state=Ending.stopped, reason=REASONS[signal], step=0, signal=signal)
@@ -113,7 +117,7 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
     due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
     seed = config.train.seed
     layout = layout_of(config, plan.batch)
-    objective = objective_of(config)
+    objective = parts.objective()
     early = early_stop_all(config, run, start)
     feed = step_data(
         parts.samples,

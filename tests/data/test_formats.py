@@ -36,6 +36,7 @@ def calling(arguments: Any) -> dict[str, Any]:
     [
         ({"messages": [], "prompt": "x"}, Format.messages),
         ({"prompt": "x", "completion": "y"}, Format.prompt_completion),
+        ({"prompt": "x", "completion": "y", "label": True}, Format.judged),
         ({"instruction": "x", "output": "y"}, Format.alpaca),
         ({"conversations": []}, Format.sharegpt),
         ({"prompt": "x", "chosen": "y", "rejected": "z"}, Format.preference),

@@ -104,6 +104,28 @@ def test_labels_stay_with_their_texts_when_rows_between_them_go(
     assert [entry["step"] for entry in rejected] == ["label", "duplicate", "label"]
 
 
+def test_a_judged_answer_is_encoded_like_one_to_learn_and_keeps_its_verdict(
+    make_spec: MakeSpec, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    answers = [{"prompt": f"{n} is", "completion": f" answer {n}"} for n in range(5)]
+    verdicts: list[Any] = [True, False, 1, 0, "good"]
+    rows = [{**row, "label": verdict} for row, verdict in zip(answers, verdicts, strict=True)]
+    store = made(make_spec(write_rows(rows), learns=Learns.judged), tmp_path)
+    plain = made(make_spec(write_rows(answers, "plain.jsonl")), tmp_path)
+    assert store.targets(np.arange(5)).tolist() == [[1.0], [0.0], [1.0], [0.0], [1.0]]
+    for row in range(5):
+        for found, expected in zip(store.row(row), plain.row(row), strict=True):
+            assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("label", ["so so", 2, None, 0.5, [True]])
+def test_a_verdict_that_is_none_says_what_would_be(label: Any) -> None:
+    with pytest.raises(RowError) as caught:
+        to_example({"prompt": "x", "completion": "y", "label": label}, Format.judged)
+    assert "neither good nor bad" in str(caught.value)
+    assert "true for a good answer" in caught.value.valid
+
+
 @pytest.mark.parametrize(
     ("learns", "label", "target"),
     [
@@ -142,6 +164,7 @@ def test_rows_of_another_kind_are_refused_with_the_columns_to_name(learns: Learn
     rows = {
         Learns.answers: {"text": "x"},
         Learns.pairs: pair(1),
+        Learns.judged: {"prompt": "x", "completion": "y", "label": True},
         Learns.classes: {"text": "x", "label": "a"},
         Learns.sets: {"text": "x", "label": ["a"]},
         Learns.values: {"text": "x", "label": 1},

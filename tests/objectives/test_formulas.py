@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import torch
 
 from launcher.data.feed.batches import IGNORED, MicroBatch
 from launcher.objectives import registry
-from launcher.objectives.protocol import Scored
+from launcher.objectives.protocol import Looking, Scored
 
 VOCABULARY = 7
 EXACT = 1e-6
@@ -243,7 +244,7 @@ def test_label_smoothing_spreads_probability_in_training_only(training: bool) ->
     assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)
 
 
-@pytest.mark.parametrize("name", ["dpo", "reward"])
+@pytest.mark.parametrize("name", ["dpo", "kto", "reward"])
 def test_a_batch_of_fillers_alone_weighs_nothing(name: str) -> None:
     ids = torch.zeros(2, 1, dtype=torch.long)
     batch = MicroBatch(
@@ -254,9 +255,150 @@ def test_a_batch_of_fillers_alone_weighs_nothing(name: str) -> None:
         samples=(),
         row_ids=torch.full_like(ids, -1),
         rows=0,
-        targets=torch.zeros(0, 0),
-        reference=torch.zeros(0) if name == "dpo" else None,
+        targets=torch.zeros(0, 1),
+        reference=None if name == "reward" else torch.zeros(0),
     )
-    found = scored(name, {}, random_model(batch, width=VOCABULARY if name == "dpo" else 1), batch)
+    batch = dataclasses.replace(batch, mismatched=batch)
+    model = random_model(batch, width=1 if name == "reward" else VOCABULARY)
+    objective = registry.load(name)
+    if isinstance(objective, Looking):
+        objective.look_all(model, [batch])
+    found = objective.score(model, batch)
     assert found.loss_sum.item() == 0
     assert all(value.item() == 0 for value in found.sums.values())
+
+
+def judged(rows: Sequence[int], labels: Sequence[float], *, packed: bool = False) -> MicroBatch:
+    """Some of the rows as good and bad answers, with the answers of others to their prompts."""
+    others = batch_of(
+        [[*ROWS[row][:PROMPT], *ROWS[3 - row][PROMPT:]] for row in rows],
+        packed=packed,
+        reference=torch.tensor([REFERENCE[row] - 4 for row in rows]),
+        targets=torch.zeros(len(rows), 1),
+    )
+    return batch_of(
+        [ROWS[row] for row in rows],
+        packed=packed,
+        reference=torch.tensor([REFERENCE[row] for row in rows]),
+        targets=torch.tensor(labels)[:, None],
+        mismatched=others,
+    )
+
+
+class Alike(torch.nn.Module):
+    """A model whose outputs follow from the tokens alone, so that several batches can be asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        drawn = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(3))
+        self.table = torch.nn.Parameter(drawn)
+
+    def forward(self, *, input_ids: torch.Tensor, **_: Any) -> Any:
+        """A row of the table for each token."""
+        return SimpleNamespace(logits=self.table[input_ids])
+
+    def fixed(self, batch: MicroBatch) -> Fixed:
+        """Its outputs on the batch."""
+        return Fixed(self.table[batch.input_ids].detach())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_kto_loss_is_its_papers_over_the_whole_batch(packed: bool) -> None:
+    labels, model = [1.0, 0.0, 0.0, 1.0], Alike()
+    whole = judged(range(4), labels, packed=packed)
+    assert whole.mismatched is not None
+    ratios = [sum(logps) - REFERENCE[row] for row, logps in enumerate(logps_by_hand(model.fixed(whole), whole))]
+    others = logps_by_hand(model.fixed(whole.mismatched), whole.mismatched)
+    point = max(0.0, sum(sum(logps) - (REFERENCE[row] - 4) for row, logps in enumerate(others)) / 4)
+    assert point > 0
+    expected = 0.0
+    for ratio, good in zip(ratios, labels, strict=True):
+        value = 0.7 * sigmoid(0.3 * (ratio - point)) if good else 1.5 * sigmoid(0.3 * (point - ratio))
+        expected += (0.7 if good else 1.5) - value
+    options = {"beta": 0.3, "desirable_weight": 0.7, "undesirable_weight": 1.5}
+    for cut in ([range(4)], [range(2), range(2, 4)]):
+        objective: Any = registry.load("kto", options)
+        batches = [judged(rows, [labels[row] for row in rows], packed=packed) for rows in cut]
+        objective.look_all(model, iter(batches))
+        found = [objective.score(model, batch) for batch in batches]
+        assert sum(one.loss_sum.item() for one in found) == pytest.approx(expected, rel=EXACT)
+        assert sum(one.sums["reference_point"].item() for one in found) == pytest.approx(4 * point, rel=EXACT)
+
+
+def test_the_point_that_kto_refers_to_is_never_below_none() -> None:
+    batch, model = judged(range(2), [1.0, 0.0]), Alike()
+    assert batch.mismatched is not None
+    assert batch.mismatched.reference is not None
+    batch.mismatched.reference.add_(100)
+    objective: Any = registry.load("kto")
+    objective.look_all(model, [batch])
+    assert objective.score(model, batch).sums["reference_point"].item() == 0
+
+
+def distributions(outputs: torch.Tensor, batch: MicroBatch, temperature: float) -> list[list[float]]:
+    """What is predicted for each trained token, as probabilities."""
+    found = []
+    for place, position in torch.nonzero(batch.labels != IGNORED).tolist():
+        scores = [math.exp(score / temperature) for score in outputs[place, position - 1].double().tolist()]
+        found.append([score / sum(scores) for score in scores])
+    return found
+
+
+def kl(one: list[float], other: list[float]) -> float:
+    return sum(p * math.log(p / q) for p, q in zip(one, other, strict=True))
+
+
+def jsd(teacher: list[float], student: list[float]) -> float:
+    mixture = [0.3 * p + 0.7 * q for p, q in zip(teacher, student, strict=True)]
+    return 0.3 * kl(teacher, mixture) + 0.7 * kl(student, mixture)
+
+
+DIVERGENCES: dict[str, Callable[[list[float], list[float]], float]] = {
+    "forward": kl,
+    "reverse": lambda teacher, student: kl(student, teacher),
+    "jsd": jsd,
+}
+
+
+@pytest.mark.parametrize("loss", DIVERGENCES)
+@pytest.mark.parametrize("hard", [0.0, 0.25])
+def test_distillation_is_the_divergence_from_the_teacher(loss: str, hard: float) -> None:
+    batch = batch_of(ROWS, packed=True)
+    model, teacher = random_model(batch), torch.randn(*batch.input_ids.shape, VOCABULARY)
+    pairs = zip(distributions(teacher, batch, 2.0), distributions(model.outputs, batch, 2.0), strict=True)
+    divergence = 4 * sum(DIVERGENCES[loss](*pair) for pair in pairs)
+    surprise = -sum(sum(logps) for logps in logps_by_hand(model, batch))
+    options = {"teacher": "x", "loss": loss, "beta": 0.3, "temperature": 2.0, "hard": hard}
+    objective: Any = registry.load("distill", options)
+    objective.learn_from(lambda batch: teacher[:, :-1][batch.labels[:, 1:] != IGNORED])
+    found = objective.score(model, batch)
+    assert found.loss_sum.item() == pytest.approx((1 - hard) * divergence + hard * surprise, rel=EXACT)
+    assert found.sums["divergence"].item() == pytest.approx(divergence, rel=EXACT)
+    assert found.sums["cross_entropy"].item() == pytest.approx(surprise, rel=EXACT)
+    found.loss_sum.backward()
+    assert model.outputs.grad is not None
+    assert model.outputs.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_far_from_the_untrained_model_costs_in_training_only(training: bool) -> None:
+    batch = batch_of(ROWS)
+    model, untrained = random_model(batch).train(training), torch.randn(*batch.input_ids.shape, VOCABULARY)
+    pairs = zip(distributions(untrained, batch, 1.0), distributions(model.outputs, batch, 1.0), strict=True)
+    divergence = sum(kl(*pair) for pair in pairs)
+    surprise = -sum(sum(logps) for logps in logps_by_hand(model, batch))
+    objective: Any = registry.load("sft", {"kl": 0.5})
+    objective.learn_from(lambda batch: untrained[:, :-1][batch.labels[:, 1:] != IGNORED])
+    found = objective.score(model, batch)
+    assert found.sums["kl"].item() == pytest.approx(divergence, rel=EXACT)
+    assert found.loss_sum.item() == pytest.approx(surprise + 0.5 * divergence * training, rel=EXACT)
+
+
+def test_an_engine_is_asked_whether_the_model_in_it_trains() -> None:
+    batch = batch_of(ROWS)
+    engine = torch.nn.Module()
+    engine.module = random_model(batch).eval()
+    engine.forward = engine.module.forward  # type: ignore[method-assign]
+    assert engine.training
+    plain = scored("sft", {}, engine.module, batch).loss_sum
+    assert scored("sft", {"label_smoothing": 0.1}, engine, batch).loss_sum.item() == plain.item()

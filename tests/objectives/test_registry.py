@@ -14,8 +14,9 @@ def problems(name: str, **options: object) -> list[Problem]:
 
 def test_every_objective_stands_with_its_own_defaults() -> None:
     for name in registry.names():
-        if name != "classify":
-            assert registry.load(name).name == name
+        # What nobody can guess.
+        needed = {"classify": {"labels": ["a", "b"]}, "distill": {"teacher": "model"}}.get(name, {})
+        assert registry.load(name, needed).name == name
 
 
 def test_a_typo_in_an_option_names_the_nearest() -> None:
@@ -33,3 +34,20 @@ def test_classes_must_be_named() -> None:
     (found,) = problems("classify")
     assert found.where == "objective.options.labels"
     assert "labels=[negative,positive]" in found.valid
+
+
+def test_a_teacher_must_be_named() -> None:
+    (found,) = problems("distill")
+    assert found.where == "objective.options.teacher"
+    assert [problem.where for problem in problems("distill", teacher="x", temperature=0, beta=1, hard=1)] == [
+        f"objective.options.{name}" for name in ("temperature", "beta", "hard")
+    ]
+
+
+def test_options_that_name_folders_are_made_absolute() -> None:
+    options = {"teacher": "models/big", "beta": 0.2}
+    assert registry.located("distill", options, lambda path: f"/work/{path}") == {
+        "teacher": "/work/models/big",
+        "beta": 0.2,
+    }
+    assert registry.located("dpo", {"beta": 0.2}, lambda path: f"/work/{path}") == {"beta": 0.2}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from launcher.data.tokens import TokenStore
-from tests.workbench import Bench, held_out, losses, records
+from tests.workbench import Bench, held_out, losses, records, write_model
 
 pytestmark = pytest.mark.train
 
@@ -46,10 +47,21 @@ def prose(number: int) -> dict[str, object]:
     return {"text": f"the quick brown fox number {number} jumps over the lazy dog " * (1 + number % 3)}
 
 
+def judged(number: int) -> dict[str, object]:
+    good = number % 2 == 0
+    answer = (BETTER if good else WORSE)[number % 3]
+    return {"prompt": f"may I have {number}? ", "completion": f"{answer} {number}", "label": good}
+
+
+def asking(number: int) -> dict[str, object]:
+    return {"prompt": f"what is {number}? ", "completion": f"it is {number} " * (1 + number % 3)}
+
+
 CASES = {
     "dpo-zero2": (pair, ["objective=dpo", "zero=zero2"]),
     "ipo-zero3-packed": (pair, ["objective=dpo", "objective.options.loss=ipo", "zero=zero3", "data.packing=true"]),
     "orpo-zero2": (pair, ["objective=dpo", "objective.options.loss=orpo", "zero=zero2"]),
+    "kto-zero3-packed": (judged, ["objective=kto", "zero=zero3", "data.packing=true"]),
     "reward-zero3": (pair, ["objective=reward", "zero=zero3"]),
     "classes-zero2-packed": (
         labelled,
@@ -66,13 +78,18 @@ MEASURE = {
     "dpo": "reward_accuracy",
     "ipo": "reward_accuracy",
     "orpo": "reward_accuracy",
+    "kto": "reward_accuracy",
     "reward": "accuracy",
     "classes": "accuracy",
 }
 
 
 def overrides(bench: Bench, folder: Path, case: str) -> list[str]:
-    make, more = CASES[case]
+    return on(folder, *CASES[case])
+
+
+def on(folder: Path, make: Callable[[int], dict[str, object]], more: Sequence[str]) -> list[str]:
+    """Overrides of a run on such rows."""
     for name, numbers in (("train", range(60)), ("held_out", range(100, 112))):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(make(number)) + "\n" for number in numbers))
     data = [f"data.train={folder / 'train.jsonl'}", f"data.eval={folder / 'held_out.jsonl'}"]
@@ -89,12 +106,12 @@ def test_it_learns_and_its_export_loads(bench: Bench, tmp_path: Path, case: str)
         told = [record for record in records(run) if f"eval_{MEASURE[kind]}" in record]
         assert told[-1][f"eval_{MEASURE[kind]}"] > 0.9
     bench.run("export", run.name)
-    generates = kind in ("dpo", "ipo", "orpo", "pretrain")
+    generates = kind in ("dpo", "ipo", "kto", "orpo", "pretrain")
     loader = AutoModelForCausalLM if generates else AutoModelForSequenceClassification
     assert loader.from_pretrained(run / "export").config.model_type == "llama"
 
 
-@pytest.mark.parametrize("case", ["dpo-zero2", "classes-zero3"])
+@pytest.mark.parametrize("case", ["dpo-zero2", "kto-zero3-packed", "classes-zero3"])
 def test_it_resumes_bit_for_bit(bench: Bench, tmp_path: Path, case: str) -> None:
     own = overrides(bench, tmp_path, case)
     straight = bench.train(*own)
@@ -143,3 +160,65 @@ def test_rows_of_another_kind_are_refused_before_anything_is_queued(bench: Bench
         answer = bench.run("plan", *bench.base, *own, f"objective={objective}", *more, check=False)
         assert answer.returncode == 2
         assert words in answer.stderr
+
+
+def test_ktos_point_of_reference_does_not_depend_on_how_the_batch_is_cut(bench: Bench, tmp_path: Path) -> None:
+    own = [*overrides(bench, tmp_path, "kto-zero3-packed"), "data.packing=false", "zero=zero2", "train.stop_at=6"]
+    one, two = bench.train(*own, "train.micro_batch_size=4"), bench.train(*own, "cluster.gpus_per_node=1")
+    for name in ("loss", "reference_point", "eval_loss", "eval_reference_point"):
+        told = [[record[name] for record in records(run) if name in record] for run in (one, two)]
+        assert told[0] == pytest.approx(told[1], rel=1e-4, abs=1e-6)
+        assert len(told[0]) >= 1
+    assert max(record.get("reference_point", 0) for record in records(one)) > 0
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model half as wide, which is sure of what it says."""
+    folder = write_model(tmp_path_factory.mktemp("teacher") / "model", hidden_size=16)
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    with torch.no_grad():
+        model.lm_head.weight.mul_(30)
+    model.save_pretrained(folder)
+    return folder
+
+
+DISTILLED = {
+    "zero2-packed": ["zero=zero2", "data.packing=true", "objective.options.temperature=2"],
+    "zero3": ["zero=zero3", "objective.options.loss=jsd", "objective.options.hard=0.2"],
+}
+
+
+@pytest.mark.parametrize("case", DISTILLED)
+def test_distillation_comes_near_its_teacher_and_resumes_bit_for_bit(
+    bench: Bench, tmp_path: Path, teacher: Path, case: str
+) -> None:
+    own = on(tmp_path, asking, ["objective=distill", f"objective.options.teacher={teacher}", *DISTILLED[case]])
+    straight = bench.train(*own)
+    told = [record["eval_divergence"] for record in records(straight) if "eval_divergence" in record]
+    assert told[-1] < 0.8 * told[0]
+    stopped = bench.train(*own, "train.stop_at=7")
+    bench.run("resume", stopped.name, "train.stop_at=null", "--follow")
+    assert losses(stopped) == losses(straight)
+    assert held_out(stopped) == held_out(straight)
+    bench.run("export", stopped.name)
+    assert AutoModelForCausalLM.from_pretrained(stopped / "export").config.hidden_size == 32
+
+
+@pytest.mark.parametrize("setting", [["zero=zero2"], ["zero=zero3", "data.packing=true"]])
+def test_a_model_kept_close_to_the_untrained_one_moves_less_and_resumes_bit_for_bit(
+    bench: Bench, tmp_path: Path, setting: list[str]
+) -> None:
+    own = on(tmp_path, asking, ["objective.options.kl=2", *setting])
+    straight = bench.train(*own)
+    told = [record["eval_kl"] for record in records(straight) if "eval_kl" in record]
+    # At the start it is that model.
+    assert told[0] == pytest.approx(0, abs=1e-5)
+    stopped = bench.train(*own, "train.stop_at=7")
+    bench.run("resume", stopped.name, "train.stop_at=null", "--follow")
+    assert losses(stopped) == losses(straight)
+    assert held_out(stopped) == held_out(straight)
+    if "data.packing=true" not in setting:
+        loose = bench.train(*own, "objective.options.kl=0.001")
+        assert told[-1] < 0.5 * [record["eval_kl"] for record in records(loose) if "eval_kl" in record][-1]

@@ -18,6 +18,7 @@ ADAMW = OptimConfig(
     weight_decay=0.1,
     betas=[0.9, 0.95],
     eps=1e-8,
+    pull_to_start=0.0,
     grad_clip=1.0,
     layer_decay=None,
     groups=[],

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from launcher.data.feed.batches import Layout
+from launcher.data.feed.mismatched import mismatched_row
 from launcher.data.feed.samples import Samples
 from launcher.errors import UserError
 from launcher.rundir import RunDir
@@ -71,6 +72,28 @@ def test_stopped_and_gone_on_it_has_said_the_same(
     assert asked(model, samples, place, chunks=9)
     assert place.values.read_bytes() == Reference.of(straight, samples).values.read_bytes()
     assert model.training
+
+
+def test_a_rows_two_numbers_are_its_own_and_that_of_its_prompt_with_anothers_answer(
+    group: None, model: PreTrainedModel, make_store: MakeStore, tmp_path: Path
+) -> None:
+    store = make_store([([1 + n % 9, 2 + n % 7, 3], [False, True, True]) for n in range(ROWS)])
+    samples, alone = Samples(store, packed=False, mismatched=True), Samples(store, packed=False)
+    run, plain = RunDir(tmp_path / "run"), RunDir(tmp_path / "plain")
+    for folder in (run, plain):
+        folder.root.mkdir()
+    assert asked(model, samples, Reference.of(run, samples), chunks=9)
+    assert asked(model, alone, Reference.of(plain, alone), chunks=9)
+    assert samples.reference is not None
+    assert samples.mismatched_reference is not None
+    assert alone.reference is not None
+    assert samples.reference.tolist() == alone.reference.tolist()
+    for row in range(ROWS):
+        ids, trained = mismatched_row(store, row)
+        with torch.no_grad():
+            logps = model(input_ids=torch.tensor(ids.astype("int64"))[None]).logits[0].log_softmax(dim=-1)
+        expected = sum(float(logps[at - 1, int(ids[at])]) for at in range(len(ids)) if trained[at])
+        assert samples.mismatched_reference[row] == pytest.approx(expected, rel=1e-5)
 
 
 def test_after_training_what_is_missing_cannot_be_had(

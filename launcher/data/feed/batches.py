@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from launcher.data.feed.mismatched import mismatched_row
 from launcher.data.feed.order import Int64Array
 from launcher.data.feed.samples import Samples
+from launcher.data.tokens import AnyArray
 
 IGNORED = -100
 """The label of a token that carries no loss; what `torch.nn.functional.cross_entropy` ignores by default."""
@@ -62,6 +64,9 @@ class MicroBatch:
     """float32 [examples, width]: what each example is labelled with; width 0 where there are no labels."""
     reference: Tensor | None = None
     """float32 [rows]: the log-probability that the untrained model gives the row's trained tokens together."""
+    mismatched: MicroBatch | None = None
+    """The same rows' prompts with answers of other rows, where the objective asks for them. Packed they may be longer
+    together than the rows are: nothing is learnt from them, so that no activations are kept."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on `device`."""
@@ -79,6 +84,7 @@ class MicroBatch:
             rows=self.rows,
             targets=moved(self.targets),
             reference=None if self.reference is None else moved(self.reference),
+            mismatched=None if self.mismatched is None else self.mismatched.to(device),
         )
 
 
@@ -123,7 +129,25 @@ def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroB
         members, height = [every.tolist()], 1
     else:
         height = layout.micro_batch_size
+    mismatched = None
+    if samples.mismatched:
+        others = [[mismatched_row(samples.store, row) for row in rows] for rows in members]
+        mismatched = _laid_out(samples, others, numbers, every, layout, height, samples.mismatched_reference)
     sequences = [[samples.store.row(row) for row in rows] for rows in members]
+    return _laid_out(samples, sequences, numbers, every, layout, height, samples.reference, mismatched)
+
+
+def _laid_out(
+    samples: Samples,
+    sequences: Sequence[Sequence[tuple[AnyArray, AnyArray]]],
+    numbers: Sequence[int],
+    every: Int64Array,
+    layout: Layout,
+    height: int,
+    reference: AnyArray | None,
+    mismatched: MicroBatch | None = None,
+) -> MicroBatch:
+    """Rows, each with its loss mask, as tensors of `height` sequences; `every` are their numbers."""
     width = max([1, *(sum(len(ids) for ids, _ in rows) for rows in sequences)])
     input_ids = np.full((height, width), layout.pad_id, dtype=np.int64)
     labels = np.full((height, width), IGNORED, dtype=np.int64)
@@ -154,5 +178,6 @@ def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroB
         row_ids=torch.from_numpy(row_ids),
         rows=row,
         targets=torch.from_numpy(samples.store.targets(every[:: samples.each] // samples.each)),
-        reference=None if samples.reference is None else torch.from_numpy(samples.reference[every]),
+        reference=None if reference is None else torch.from_numpy(reference[every]),
+        mismatched=mismatched,
     )

@@ -15,16 +15,20 @@ from launcher.data.tokens import AnyArray, Int64Array, TokenStore
 class Samples:
     """The samples of a prepared folder, numbered from 0; those of a source are consecutive, sources in order."""
 
-    def __init__(self, store: TokenStore, *, packed: bool) -> None:
+    def __init__(self, store: TokenStore, *, packed: bool, mismatched: bool = False) -> None:
         self.store = store
         """Where their rows are."""
         self.packed = packed
         """Whether a sample is a pack of examples; else it is one example."""
         self.each = store.meta.rows_per_example
         """Rows of an example."""
+        self.mismatched = mismatched
+        """Whether batches also hold every row's prompt with another row's answer."""
         self.reference: AnyArray | None = None
         """Per row of the store: the log-probability that the untrained model gives what it trains on, float32; None
         where nobody asked for it."""
+        self.mismatched_reference: AnyArray | None = None
+        """The same of the row's prompt with another row's answer."""
 
     def __len__(self) -> int:
         return self.store.packs if self.packed else len(self.store) // self.each

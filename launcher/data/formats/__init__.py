@@ -1,4 +1,5 @@
-"""Row shapes: from a JSON object to a conversation, a preference or a labelled text.
+"""Row shapes: from a JSON object to a conversation, a preference, a judged answer or a
+labelled text.
 
 Owns what each format needs and the words for what is wrong with a row. Must not know files, places (callers add them)
 or tokenizers.
@@ -12,6 +13,7 @@ from launcher.data.formats.shapes import (
     Conversation,
     Example,
     FieldsError,
+    Judged,
     Labelled,
     Message,
     PlainText,
@@ -25,6 +27,7 @@ __all__ = [
     "Conversation",
     "Example",
     "FieldsError",
+    "Judged",
     "Labelled",
     "Learnt",
     "Message",

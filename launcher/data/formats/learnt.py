@@ -9,12 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.data.formats.shapes import Conversation, Example, Labelled, PlainText, Preference
+from launcher.data.formats.shapes import Conversation, Example, Judged, Labelled, PlainText, Preference
 from launcher.data.reject import RowError, Step
 from launcher.data.source import Learns
 
 _MOST_NAMES = 8
-_LABELLED = (Learns.classes, Learns.sets, Learns.values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,14 +21,15 @@ class Learnt:
     """One example."""
 
     conversations: tuple[Conversation, ...]
-    """What is encoded, each as a row of its own: an answer; a better and a worse one; or a text."""
+    """What is encoded, each as a row of its own: an answer, perhaps a bad one; a better and a worse one; or a
+    text."""
     target: tuple[float, ...] = ()
     """What it is labelled with."""
 
 
 def learnt(example: Example, learns: Learns, labels: Sequence[str] = ()) -> Learnt:
     """The example as the objective takes it; RowError where it is of another kind, or its label of no class."""
-    if learns in _LABELLED:
+    if learns.labels_texts:
         if not isinstance(example, Labelled):
             raise RowError(
                 "the row holds no label, and the objective learns labels",
@@ -44,6 +44,19 @@ def learnt(example: Example, learns: Learns, labels: Sequence[str] = ()) -> Lear
                 remedy="name the columns: {path: FILE, columns: {prompt: question, chosen: good, rejected: bad}}",
             )
         return Learnt(conversations=(example.chosen, example.rejected))
+    if learns is Learns.judged:
+        if not isinstance(example, Judged):
+            raise RowError(
+                "the row does not say whether its answer is good or bad, and the objective learns from that",
+                remedy="name the columns: {path: FILE, columns: {prompt: question, completion: answer, label: liked}}",
+            )
+        return Learnt(conversations=(example.conversation,), target=(float(example.good),))
+    if isinstance(example, Judged):
+        remedy = (
+            "train on all answers, bad ones among them, with columns: {prompt: prompt, completion: completion}, or "
+        )
+        remedy += "with objective=kto"
+        raise RowError("the row holds an answer that may be a bad one, not one to learn", remedy=remedy)
     if isinstance(example, Preference):
         remedy = "train on the better answers with columns: {prompt: prompt, completion: chosen}, or with objective=dpo"
         raise RowError("the row holds two answers to choose between, not one to learn", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Prompts with answers: one answer, or a better and a worse one."""
+"""Prompts with answers: one answer, one and what was thought of it, or a better and a worse one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.data.formats.messages import require_assistant, turns
-from launcher.data.formats.shapes import Conversation, Message, PlainText, Preference, text_of
+from launcher.data.formats.shapes import Conversation, Judged, Message, PlainText, Preference, text_of
 from launcher.data.reject import RowError
 
 # Taori et al., Stanford Alpaca, 2023; the line break after "### Response:" is Alpaca-LoRA's, so that a prompt ends
@@ -22,10 +22,22 @@ _ALPACA_WITHOUT_INPUT = (
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 
+_VERDICTS = {"true": True, "good": True, "1": True, "false": False, "bad": False, "0": False}
+
 
 def read_prompt_completion(row: Mapping[str, Any]) -> Conversation:
     """{"prompt", "completion"}, both text or both lists of messages."""
     return _answered(row, "completion")
+
+
+def read_judged(row: Mapping[str, Any]) -> Judged:
+    """{"prompt", "completion", "label"}: true or false, 1 or 0; or, in tables, these or good and bad as text."""
+    label = row["label"]
+    good = _VERDICTS.get(str(label).strip().lower()) if isinstance(label, bool | int | str) else None
+    if good is None:
+        valid = "true for a good answer, false for a bad one"
+        raise RowError(f'"label" says {label!r}, which is neither good nor bad', valid=valid)
+    return Judged(conversation=_answered(row, "completion"), good=good)
 
 
 def read_alpaca(row: Mapping[str, Any]) -> Conversation:

@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.data.formats.learnt import learnt
 from launcher.data.formats.messages import read_messages, read_sharegpt
-from launcher.data.formats.pairs import read_alpaca, read_preference, read_prompt_completion
+from launcher.data.formats.pairs import read_alpaca, read_judged, read_preference, read_prompt_completion
 from launcher.data.formats.shapes import (
     NEEDS,
     Conversation,
@@ -26,6 +26,7 @@ _FIELDS = {
     Format.messages: ("messages",),
     Format.sharegpt: ("conversations",),
     Format.preference: ("chosen", "rejected"),
+    Format.judged: ("prompt", "completion", "label"),
     Format.prompt_completion: ("prompt", "completion"),
     Format.alpaca: ("instruction", "output"),
     Format.labelled: ("text", "label"),
@@ -114,6 +115,7 @@ _READERS: dict[Format, Callable[[Mapping[str, Any]], Example]] = {
     Format.messages: read_messages,
     Format.sharegpt: read_sharegpt,
     Format.preference: read_preference,
+    Format.judged: read_judged,
     Format.prompt_completion: read_prompt_completion,
     Format.alpaca: read_alpaca,
     Format.labelled: _read_labelled,

@@ -1,4 +1,7 @@
-"""What a row becomes: a conversation, a preference or a labelled text; and the words for a row that is none."""
+"""What a row becomes: a conversation, a preference, a judged answer or a labelled text.
+
+And the words for a row that is none.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ NEEDS = {
     Format.messages: '"messages": [{"role": …, "content": …}, …]',
     Format.sharegpt: '"conversations": [{"from": …, "value": …}, …]',
     Format.preference: '"chosen" and "rejected", and perhaps "prompt": all text or all lists of messages',
+    Format.judged: '"prompt", "completion" and "label" (true: good, false: bad)',
     Format.prompt_completion: '"prompt" and "completion", both text or both lists of messages',
     Format.alpaca: '"instruction" and "output", and perhaps "input"',
     Format.labelled: '"text" and "label"',
@@ -83,7 +87,17 @@ class Labelled:
     """One class, several of them, or a number."""
 
 
-Example = Conversation | Preference | Labelled
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """An answer and what was thought of it."""
+
+    conversation: Conversation
+    """With the answer."""
+    good: bool
+    """Whether it is one to give."""
+
+
+Example = Conversation | Preference | Judged | Labelled
 
 
 class FieldsError(RowError):

@@ -160,7 +160,7 @@ class _Piece:
     def _encode(self, usable: list[tuple[Row, int, Learnt]]) -> None:
         conversations = [conversation for _, _, example in usable for conversation in example.conversations]
         each = self._spec.learns.rows_per_example
-        encode = self._encoder.encode_texts if self._spec.target_width else self._encoder.encode_all
+        encode = self._encoder.encode_texts if self._spec.learns.labels_texts else self._encoder.encode_all
         encoded = encode(conversations)
         firsts = conversations[::each]
         common = [None] * len(usable) if self._held_out is None else self._held_out.common(firsts)

@@ -1,0 +1,34 @@
+"""The frozen model that a run holds beside its own: its size, and whether it can be one, before anything is queued."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.config.schema import Config, ShapeConfig
+from launcher.errors import Problem
+from launcher.models.shape import looks_local, model_shape, parameter_count
+from launcher.models.teacher import KEY, other_vocabulary, teacher_model, vocabulary_problem
+from launcher.objectives.registry import objective_of
+
+
+def teacher_parameters(config: Config, shape: ShapeConfig) -> int | Problem:
+    """Parameters of the frozen model, 0 where there is none; `shape` is the run's own model's."""
+    teacher, model = objective_of(config).needs.teacher, teacher_model(config)
+    if teacher is None or model is None:
+        return 0
+    if teacher.path is None:
+        return parameter_count(shape)
+    found = model_shape(model)
+    if isinstance(found, Problem):
+        if teacher.parameters is not None and not looks_local(teacher.path):
+            return teacher.parameters
+        remedy = f"download it first (hf download {teacher.path}), or set {KEY}_parameters to how many it has"
+        return replace(found, where=KEY, remedy=found.remedy and remedy)
+    folders = [Path(path) for path in (config.model.path, teacher.path)]
+    differs = other_vocabulary(*folders) if all(folder.is_dir() for folder in folders) else None
+    if differs is None and found.vocab_size != shape.vocab_size:
+        differs = f"it has {found.vocab_size:,} tokens, and the model has {shape.vocab_size:,}"
+    if differs is not None:
+        return vocabulary_problem(teacher.path, differs)
+    return parameter_count(found)

@@ -1,0 +1,71 @@
+"""A run with a teacher is planned with it: its files, its tokens and its memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import UserError
+from launcher.plan.build import Request, plan_request
+from launcher.runplan import RunPlan
+from tests.fakes import write_tiny_model
+
+
+def planned(work: Path, *overrides: str) -> RunPlan:
+    return plan_request(Request(recipe="demo", overrides=overrides, config_dir=None, work_dir=work))
+
+
+@pytest.fixture
+def teacher(work: Path) -> Path:
+    """A model of the same shape and tokens, with a weight file."""
+    folder = write_tiny_model(work / "teacher")
+    (folder / "model.safetensors").write_text("weights")
+    return folder
+
+
+def test_its_folder_is_the_same_on_every_node(demo: Path, work: Path, teacher: Path) -> None:
+    plan = planned(work, "objective=distill", "objective.options.teacher=./teacher")
+    assert plan.config.objective.options["teacher"] == str(teacher)
+
+
+def test_its_weights_are_counted_and_partitioned_at_stage_3_only(demo: Path, work: Path, teacher: Path) -> None:
+    for stage, share in ((2, 1), (3, 2)):
+        alone = planned(work, f"zero.stage={stage}").memory
+        together = planned(
+            work, f"zero.stage={stage}", "objective=distill", "objective.options.teacher=./teacher"
+        ).memory
+        close = planned(work, f"zero.stage={stage}", "objective.options.kl=0.1").memory
+        expected = alone.states_gb + 4 * alone.parameters / share / 2**30
+        assert together.states_gb == close.states_gb == pytest.approx(expected)
+        assert together.activations_gb > alone.activations_gb
+
+
+def test_other_tokens_are_refused_before_anything_is_queued(demo: Path, work: Path, teacher: Path) -> None:
+    document = json.loads((teacher / "tokenizer.json").read_text())
+    document["model"]["vocab"]["b"] = 2
+    (teacher / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"objective\.options\.teacher.*another vocabulary.*number 2 is 'b'"):
+        planned(work, "objective=distill", "objective.options.teacher=./teacher")
+
+
+def test_one_that_is_not_there_is_missed(demo: Path, work: Path) -> None:
+    with pytest.raises(UserError, match=r"objective\.options\.teacher: there is no folder"):
+        planned(work, "objective=distill", "objective.options.teacher=./nowhere")
+    with pytest.raises(UserError, match=r"objective\.options\.teacher.*teacher_parameters"):
+        planned(work, "objective=distill", "objective.options.teacher=nobody/has-this")
+
+
+def test_the_fingerprint_follows_it(demo: Path, work: Path, teacher: Path) -> None:
+    typed = ("objective=distill", "objective.options.teacher=./teacher")
+    before = planned(work, *typed).fingerprint
+    assert before.model != planned(work).fingerprint.model
+    (teacher / "model.safetensors").write_text("other weights")
+    assert planned(work, *typed).fingerprint.model != before.model
+    assert planned(work, "objective.options.kl=0.1").fingerprint.model == planned(work).fingerprint.model
+
+
+def test_a_pull_to_the_start_costs_a_copy_of_the_partition(demo: Path, work: Path) -> None:
+    alone, pulled = (planned(work, f"optim.pull_to_start={pull}", "zero.stage=2").memory for pull in (0, 0.1))
+    assert pulled.states_gb == pytest.approx(alone.states_gb + 4 * alone.parameters / 2 / 2**30)
