@@ -43,6 +43,28 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rollouts:
+    """What the model in training is to say, between steps, for the objective to learn from it."""
+
+    reward: str
+    """Python file with `reward(prompt, answer, reference)`; a run keeps a copy. The value of an option of that name."""
+    group: int
+    """Answers to each question."""
+    updates: int
+    """Optimiser steps whose answers are given at once, before the first of them."""
+    max_new_tokens: int
+    """Longest answer; one that would lead beyond `data.seq_len` ends there."""
+    temperature: float
+    """What logits are divided by before a token is drawn."""
+    eval_temperature: float
+    """The same where held-out questions are answered; 0 takes the likeliest token."""
+    at_once: int
+    """Answers that a GPU gives at a time."""
+    untrained: bool
+    """Whether the untrained model is held beside the one in training, to say what it thinks of the answers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
     """What an objective needs beside the model and its rows."""
 
@@ -54,6 +76,19 @@ class Needs:
     """None keeps the language model's own."""
     reference: bool = False
     """Whether it compares with the log-probabilities of the untrained model (`MicroBatch.reference`)."""
+    rollouts: Rollouts | None = None
+    """Answers of the model's own (`MicroBatch.played`), in place of those in the rows; such an objective is a
+    `Player`, and its loss a mean over answers."""
+
+    @property
+    def answers(self) -> int:
+        """Sequences that a step learns from for each sample that it is fed."""
+        return self.rollouts.group if self.rollouts is not None else 1
+
+    @property
+    def unit(self) -> int:
+        """Steps that belong together: nothing is saved or evaluated, and no run stops, between them."""
+        return self.rollouts.updates if self.rollouts is not None else 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +123,18 @@ class Objective(Protocol):
 
     def summarise(self, counts: list[float]) -> dict[str, float]:
         """Metrics of a held-out set from the sum of its `Scored.counts`; empty where there are none."""
+        ...
+
+
+class Player(Objective, Protocol):
+    """An objective with `Needs.rollouts`."""
+
+    def advantages(self, rewards: torch.Tensor, divergences: torch.Tensor) -> torch.Tensor:
+        """By how much each answer is better than could be expected: float64 [questions, group], as are both arguments.
+
+        `divergences` are log p(answer) under the model that gave it, less the same under the untrained one; 0 where
+        that is not asked.
+        """
         ...
 
 

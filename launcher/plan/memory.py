@@ -47,6 +47,9 @@ def _states(config: Config, parameters: int, ranks: int) -> float:
         + (0 if zero.offload_optimizer and zero.stage >= 2 else 4 / (ranks if zero.stage >= 2 else 1))
         + (0 if zero.offload_optimizer else optimiser / (ranks if zero.stage >= 1 else 1))
     )
+    rollouts = objective_of(config).needs.rollouts
+    if rollouts is not None and rollouts.untrained:
+        per_parameter += 0 if zero.offload_param else weight / (ranks if zero.stage >= 3 else 1)
     return parameters * per_parameter
 
 
@@ -72,4 +75,13 @@ def _activations(config: Config, shape: ShapeConfig, micro_batch: int) -> float:
     kept = tokens * shape.hidden_size * weight
     layers = shape.num_hidden_layers
     blocks = layers * kept + block if config.model.activation_checkpointing else layers * block
-    return blocks + tokens * width * (2 * weight + 8)
+    return max(blocks + tokens * width * (2 * weight + 8), _answers(config, shape))
+
+
+def _answers(config: Config, shape: ShapeConfig) -> float:
+    """Bytes of keys and values, and of the next token's logits and noise, while the model answers."""
+    rollouts = objective_of(config).needs.rollouts
+    if rollouts is None:
+        return 0
+    cached = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * _compute_bytes(config)
+    return rollouts.at_once * (config.data.seq_len * cached + shape.vocab_size * 48)
