@@ -1,4 +1,4 @@
-"""What is learnt from a model's own answers, against the formulas of the papers, number by number in double precision."""
+"""What is learnt from a model's own answers against the formulas of the papers, number by number, in doubles."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from launcher.errors import Problem
 from launcher.objectives import registry
 
-
 REQUIRES = ("classify", "grpo")
 """Objectives with an option that nobody can know beforehand."""
 
