@@ -15,7 +15,7 @@ from tests.workbench import Bench, losses, records
 
 pytestmark = pytest.mark.train
 
-WORDS = "the quick brown fox jumps over lazy dog".split()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog"]
 TRAIN, HELD_OUT, STEPS = 400, 48, 160
 REWARD = f"objective.options.reward={shipped('recipes') / 'rewards' / 'numbers.py'}"
 
