@@ -37,6 +37,16 @@ class RunDir:
         return self.root / "chat_template.jinja"
 
     @property
+    def reward(self) -> Path:
+        """The frozen copy of the file that judges answers, where the objective asks for one."""
+        return self.root / "reward.py"
+
+    @property
+    def rollouts(self) -> Path:
+        """A few answers of every rollout, with their rewards, where the model in training answers."""
+        return self.root / "rollouts.jsonl"
+
+    @property
     def environment(self) -> Path:
         """Packages, interpreter, commit and diff at submission."""
         return self.root / "env.json"

@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.cli.options import json_argument, print_json, recipe_arguments
 from launcher.cli.plan import planned
 from launcher.errors import ExitCode, Problem, UserError, closest_first
+from launcher.objectives.registry import objective_of
 from launcher.runplan import RunPlan
 
 OPTIONS = {"prepare": (), "inspect": ("n",), "check": ("html",)}
@@ -110,7 +111,7 @@ def _check(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespace)
     found = report(
         sets,
         packing=plan.config.data.packing,
-        global_batch_size=plan.batch.global_batch_size,
+        global_batch_size=plan.batch.global_batch_size // objective_of(plan.config).needs.answers,
         shared=shared_rows(*stores.values()) if len(stores) > 1 else 0,
     )
     if options.html is not None:

@@ -35,13 +35,22 @@ def validate(config: Config) -> list[Problem]:
         _data,
         _model,
         partial_problems,
+        _rollouts,
         _cluster,
         _survival,
     )
     return [problem for rule in rules for problem in rule(config)]
 
 
-PATH_KEYS = ("data.train", "data.eval", "data.chat_template", "data.cache_dir", "model.path", "runs_root")
+PATH_KEYS = (
+    "data.train",
+    "data.eval",
+    "data.chat_template",
+    "data.cache_dir",
+    "model.path",
+    "objective.options.reward",
+    "runs_root",
+)
 """Keys whose values name files and folders."""
 READING_KEYS = ("objective", *PATH_KEYS)
 """Keys that decide what is read, and as what; where one is at fault, the disk is not looked at."""
@@ -240,6 +249,38 @@ def _model(config: Config) -> Iterator[Problem]:
     yield from problems
     if config.model.init is Init.random and config.model.revision is not None:
         yield Problem(where="model.revision", message="a revision has no meaning with model.init=random", valid="null")
+
+
+def _rollouts(config: Config) -> Iterator[Problem]:
+    """Rules between the answers that a model in training gives and the rest of the run."""
+    name = config.objective.name
+    made = registry.checked(name, config.objective.options, []) if name in registry.names() else None
+    if made is None or made.needs.rollouts is None:
+        return
+    asks, train = made.needs.rollouts, config.train
+    if config.data.packing:
+        message = f"objective={name} learns from answers that are not there before it trains"
+        yield Problem(where="data.packing", message=message, valid="false")
+    if asks.max_new_tokens >= config.data.seq_len:
+        yield Problem(
+            where="objective.options.max_new_tokens",
+            message=f"{asks.max_new_tokens} leaves nothing of data.seq_len={config.data.seq_len} for the question",
+            valid=f"less than {config.data.seq_len}",
+        )
+    if train.global_batch_size % asks.group:
+        yield Problem(
+            where="train.global_batch_size",
+            message=f"{train.global_batch_size} answers a step are no whole questions of {asks.group} answers each",
+            valid=f"a multiple of objective.options.group={asks.group}",
+        )
+    steps = {f"train.{key}": getattr(train, key) for key in ("max_steps", "stop_at", "eval_every")}
+    for where, value in {**steps, "checkpoint.every_steps": config.checkpoint.every_steps}.items():
+        if value is not None and value % asks.updates:
+            yield Problem(
+                where=where,
+                message=f"{value} is within the {asks.updates} steps that learn from one rollout",
+                valid=f"a multiple of objective.options.updates={asks.updates}",
+            )
 
 
 def _survival(config: Config) -> Iterator[Problem]:

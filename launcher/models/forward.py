@@ -38,18 +38,33 @@ def trained_logits(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor, Tenso
     return logits[:, :-1][trained].float(), targets[trained], batch.row_ids[:, 1:][trained]
 
 
+def token_logps(model: Any, batch: MicroBatch, temperature: float) -> tuple[Tensor, Tensor]:
+    """Of each trained token log p(token | tokens before it), natural logarithm, with logits divided by `temperature`.
+
+    fp32 [trained], row after row, and how many tokens each row has: int64 [rows].
+    """
+    logits, targets, rows = trained_logits(model, batch)
+    # A division by 1 would hold the largest tensor of the step twice.
+    logits = logits if temperature == 1 else logits / temperature
+    return -cross_entropy(logits, targets, reduction="none"), torch.bincount(rows, minlength=batch.rows)
+
+
+def sums_of_rows(values: Tensor, counts: Tensor) -> Tensor:
+    """Sums of consecutive groups of `values`; at least one group.
+
+    On a GPU index_add would add them up in another order each time, and a resumed run would not be the one that never
+    stopped.
+    """
+    return torch.segment_reduce(values, "sum", lengths=counts)
+
+
 def row_logps(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     """Per row, natural logarithm: (sum of log p(token | tokens before it) over its trained tokens, how many these are).
 
     Both fp32 [rows].
     """
-    logits, targets, rows = trained_logits(model, batch)
-    logps = -cross_entropy(logits, targets, reduction="none")
-    counts = torch.bincount(rows, minlength=batch.rows)
-    # The tokens of a row are neighbours. On a GPU index_add would add them up in another order each time, and a resumed
-    # run would not be the one that never stopped.
-    sums = torch.segment_reduce(logps, "sum", lengths=counts) if batch.rows else logps
-    return sums, counts.float()
+    logps, counts = token_logps(model, batch, temperature=1.0)
+    return (sums_of_rows(logps, counts) if batch.rows else logps), counts.float()
 
 
 def last_outputs(model: Any, batch: MicroBatch) -> Tensor:

@@ -22,11 +22,9 @@ def teacher_model(config: Config) -> ModelConfig | None:
     teacher = objective_of(config).needs.teacher
     if teacher is None:
         return None
-    # Nothing flows back through it, so that there is nothing to recompute.
-    own = replace(config.model, activation_checkpointing=False, freeze=[])
     if teacher.path is None:
-        return own
-    return replace(own, path=teacher.path, revision=teacher.revision, init=Init.pretrained, shape=None)
+        return config.model
+    return replace(config.model, path=teacher.path, revision=teacher.revision, init=Init.pretrained, shape=None)
 
 
 def other_vocabulary(student: Path, teacher: Path) -> str | None:

@@ -58,6 +58,27 @@ class Teacher:
     """How many it has, for planning where its config.json is not at hand."""
 
 
+class Rollouts:
+    """What the model in training is to say, between steps, for the objective to learn from it."""
+
+    reward: str
+    """Python file with `reward(prompt, answer, reference)`; a run keeps a copy. The value of an option of that name."""
+    group: int
+    """Answers to each question."""
+    updates: int
+    """Optimiser steps whose answers are given at once, before the first of them."""
+    max_new_tokens: int
+    """Longest answer; one that would lead beyond `data.seq_len` ends there."""
+    temperature: float
+    """What logits are divided by before a token is drawn."""
+    eval_temperature: float
+    """The same where held-out questions are answered; 0 takes the likeliest token."""
+    at_once: int
+    """Answers that a GPU gives at a time."""
+    untrained: bool
+    """Whether the untrained model is held beside the one in training, to say what it thinks of the answers."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needs:
     """What an objective needs beside the model and its rows."""
@@ -74,6 +95,19 @@ class Needs:
     """Whether it wants prompts with the answers of others (`MicroBatch.mismatched`)."""
     teacher: Teacher | None = None
     """The model that it compares every token's distribution with; it is then a `Taught`."""
+    rollouts: Rollouts | None = None
+    """Answers of the model's own (`MicroBatch.played`), in place of those in the rows; such an objective is a
+    `Player`, and its loss a mean over answers."""
+
+    @property
+    def answers(self) -> int:
+        """Sequences that a step learns from for each sample that it is fed."""
+        return self.rollouts.group if self.rollouts is not None else 1
+
+    @property
+    def unit(self) -> int:
+        """Steps that belong together: nothing is saved or evaluated, and no run stops, between them."""
+        return self.rollouts.updates if self.rollouts is not None else 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +164,17 @@ class Looking(Protocol):
 
     def look_all(self, model: torch.nn.Module, batches: Iterable[MicroBatch]) -> None:
         """Without gradients, over all ranks; `batches` are this rank's, as many and in the same order as scored."""
+
+
+class Player(Objective, Protocol):
+    """An objective with `Needs.rollouts`."""
+
+    def advantages(self, rewards: torch.Tensor, divergences: torch.Tensor) -> torch.Tensor:
+        """By how much each answer is better than could be expected: float64 [questions, group], as are both arguments.
+
+        `divergences` are log p(answer) under the model that gave it, less the same under the untrained one; 0 where
+        that is not asked.
+        """
         ...
 
 

@@ -21,11 +21,11 @@ from launcher.errors import Problem, UserError
 from launcher.models.shape import model_shape
 from launcher.plan.batch import plan_batch
 from launcher.plan.deepspeed import deepspeed_config
+from launcher.plan.frozen import frozen_parameters
 from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
 from launcher.plan.paths import check_paths, data_spec, locate
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
-from launcher.plan.teacher import teacher_parameters
 from launcher.rundir import RunDir
 from launcher.runplan import PLAN_VERSION, Batch, Measured, RunPlan, Topology
 
@@ -88,7 +88,7 @@ def plan_config(
     shape = model_shape(config.model)
     if isinstance(shape, Problem):
         found.append(shape)
-    frozen = 0 if isinstance(shape, Problem) else teacher_parameters(config, shape)
+    frozen = 0 if isinstance(shape, Problem) else frozen_parameters(config, shape)
     if isinstance(frozen, Problem):
         found.append(frozen)
         frozen = 0

@@ -84,4 +84,13 @@ def _activations(config: Config, shape: ShapeConfig, micro_batch: int) -> float:
     blocks = layers * kept + block if config.model.activation_checkpointing else layers * block
     # A teacher's outputs, in compute precision and fp32, are there with the model's.
     judged = 0 if needs.teacher is None else weight + 4
-    return blocks + tokens * width * (2 * weight + 8 + judged)
+    return max(blocks + tokens * width * (2 * weight + 8 + judged), _answers(config, shape))
+
+
+def _answers(config: Config, shape: ShapeConfig) -> float:
+    """Bytes of keys and values, and of the next token's logits and noise, while the model answers."""
+    rollouts = objective_of(config).needs.rollouts
+    if rollouts is None:
+        return 0
+    cached = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * _compute_bytes(config)
+    return rollouts.at_once * (config.data.seq_len * cached + shape.vocab_size * 48)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -36,12 +37,16 @@ def locate(config: Config, work_dir: Path) -> Config:
         return absolute(path) if looks_local(path) or (work_dir / path).is_dir() else path
 
     data, model, objective = config.data, config.model, config.objective
+    options = registry.located(objective.name, objective.options, of_model)
+    rollouts = objective_of(config).needs.rollouts
+    if rollouts is not None:
+        options = {**options, "reward": absolute(rollouts.reward)}
     root = absolute(config.runs_root)
     return replace(
         config,
         runs_root=root,
         model=replace(model, path=of_model(model.path)),
-        objective=replace(objective, options=registry.located(objective.name, objective.options, of_model)),
+        objective=replace(objective, options=options),
         data=replace(
             data,
             train=entries(data.train, "data.train"),
@@ -105,6 +110,7 @@ def check_paths(config: Config, run: RunDir) -> Iterator[Problem]:
             if spec.chat_template is None and Path(spec.tokenizer).is_dir():
                 yield from check_template(source, Path(spec.tokenizer), "data.chat_template", spec.learns)
     yield from _check_chat_template(config.data.chat_template)
+    yield from _check_reward(config)
     yield from _check_model(config)
     yield from _check_packages(config)
     yield from _check_root("runs_root", config.runs_root)
@@ -123,6 +129,35 @@ def _check_chat_template(template: str | None) -> Iterator[Problem]:
             message=f"{template} cannot be read ({reason})",
             valid="a Jinja file, or null for the tokenizer's own",
         )
+
+
+def _check_reward(config: Config) -> Iterator[Problem]:
+    """Looks at the text only: the file is run on the nodes, where answers are judged."""
+    rollouts = objective_of(config).needs.rollouts
+    if rollouts is None:
+        return
+    path, where = rollouts.reward, "objective.options.reward"
+    valid = "a Python file with `def reward(prompt, answer, reference): …`"
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        yield Problem(where=where, message=f"{path} cannot be read ({error.strerror})", valid=valid)
+    except (SyntaxError, ValueError) as error:
+        yield Problem(where=where, message=f"{path} is no Python: {error}", valid=valid)
+    else:
+        names = [name for node in tree.body for name in _names(node)]
+        if "reward" not in names:
+            yield Problem(where=where, message=f"{path} has no function reward", valid=valid)
+
+
+def _names(node: ast.stmt) -> Iterator[str]:
+    """What a statement at the top of a file names."""
+    if isinstance(node, ast.FunctionDef):
+        yield node.name
+    elif isinstance(node, ast.Assign):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name for alias in node.names)
 
 
 def _check_model(config: Config) -> Iterator[Problem]:

@@ -1,16 +1,18 @@
 """What has changed between a run's plan and what it is to go on with: what matters, what does not, and who said yes.
 
-Pure, but for the reading of two environment records.
+Pure, but for the reading of two environment records and of the file that judges answers.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from launcher.errors import Problem, UserError
+from launcher.objectives.registry import objective_of
 from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -62,6 +64,11 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
         yield f"fingerprint of the {name}", getattr(old.fingerprint, name), getattr(new.fingerprint, name)
     yield "objective.name", old.config.objective.name, new.config.objective.name
     yield "objective.options", old.config.objective.options, new.config.objective.options
+    rollouts = objective_of(new.config).needs.rollouts
+    frozen = RunDir(Path(old.run_dir)).reward
+    if rollouts is not None and frozen.is_file():
+        now = Path(rollouts.reward).read_text(encoding="utf-8")
+        yield "text of objective.options.reward", _mark(frozen.read_text(encoding="utf-8")), _mark(now)
     yield "model.path", old.config.model.path, new.config.model.path
     for key in ("seq_len", "overlong", "format"):
         yield f"data.{key}", plain(getattr(old.config.data, key)), plain(getattr(new.config.data, key))
@@ -71,6 +78,10 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
     yield "adapter", plain(old.config.adapter), plain(new.config.adapter)
     yield "model.freeze", old.config.model.freeze, new.config.model.freeze
     yield "zero.stage", old.config.zero.stage, new.config.zero.stage
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def noted(old: RunPlan, new: RunPlan, before: dict[str, Any], after: dict[str, Any]) -> list[str]:

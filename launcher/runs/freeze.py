@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 import launcher
 from launcher.errors import Problem, UserError
+from launcher.objectives.registry import objective_of
 from launcher.plain import plain
 from launcher.publish import publish_json, publish_text
 from launcher.rundir import RunDir
@@ -61,6 +62,9 @@ def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
     publish_json(run.environment, environment())
     if plan.config.data.chat_template is not None:
         publish_text(run.chat_template, Path(plan.config.data.chat_template).read_text(encoding="utf-8"))
+    rollouts = objective_of(plan.config).needs.rollouts
+    if rollouts is not None:
+        publish_text(run.reward, Path(rollouts.reward).read_text(encoding="utf-8"))
     publish_text(run.config, OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))))
     publish_text(run.overrides, "".join(f"{word}\n" for word in typed))
     plan.write(run.plan)

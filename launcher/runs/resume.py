@@ -105,7 +105,9 @@ def _tell(run: RunDir, accepted: Sequence[str], differing: Sequence[str]) -> Non
 def _restored_on_failure(run: RunDir) -> Iterator[None]:
     """What was frozen before stands again if the block raises."""
     files = [
-        path for path in (run.plan, run.config, run.overrides, run.environment, run.chat_template) if path.exists()
+        path
+        for path in (run.plan, run.config, run.overrides, run.environment, run.chat_template, run.reward)
+        if path.exists()
     ]
     kept = {path: path.read_text(encoding="utf-8") for path in files}
     former = run.root / ".code.before"

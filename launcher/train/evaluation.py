@@ -13,6 +13,7 @@ from launcher.train.feed import layout_of
 from launcher.train.metrics import MetricsWriter
 from launcher.train.parts import Ear, Parts
 from launcher.train.reference import Reference, reference_all
+from launcher.train.rollout import Play
 
 
 def compare_all(parts: Parts, *, trained: bool) -> int | None:
@@ -47,7 +48,8 @@ def compare_all(parts: Parts, *, trained: bool) -> int | None:
     return None
 
 
-def evaluator(parts: Parts, metrics: MetricsWriter, early: EarlyStop) -> Callable[[int], int | None]:
+def evaluator(parts: Parts, play: Play | None, metrics: MetricsWriter, early: EarlyStop) -> Callable[[int], int | None]:
+    """What evaluates after so many steps: the loss of held-out rows, or the answers to them; collective."""
     plan = parts.plan
     samples = parts.held_out
     if samples is None:
@@ -62,15 +64,18 @@ def evaluator(parts: Parts, metrics: MetricsWriter, early: EarlyStop) -> Callabl
             parts.watchdog.step()
             reach(Point.evaluate, rank=parts.ranks.rank, step=step)
 
-        found = held_out_all(
-            parts.engine,
-            objective,
-            samples,
-            layout,
-            device=parts.device,
-            before_batch=before_batch,
-            stopped=ear.stopped,
-        )
+        if play is not None:
+            found = play.evaluate_all(samples, step=step, before_batch=before_batch, stopped=ear.stopped)
+        else:
+            found = held_out_all(
+                parts.engine,
+                objective,
+                samples,
+                layout,
+                device=parts.device,
+                before_batch=before_batch,
+                stopped=ear.stopped,
+            )
         if found is None:
             return ear.signal
         metrics.evaluation(step, found.named, tokens=found.tokens)

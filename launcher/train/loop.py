@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch.distributed as dist
 
 from launcher.checkpoint.save import Position, Saver
 from launcher.config.survival import Guard
-from launcher.data.feed.prefetch import Prefetcher
 from launcher.faultpoints import Point, reach
 from launcher.node.stop import REASONS, StopFlag
 from launcher.node.watchdog import Watchdog
@@ -61,7 +60,7 @@ class Training:
     """DeepSpeed's engine."""
     objective: Objective
     """What is optimised."""
-    data: Prefetcher[StepData]
+    data: Iterable[StepData]
     """One entry a step, from the step after `start`."""
     device: torch.device
     """Where this rank computes."""
@@ -89,6 +88,8 @@ class Training:
     """Steps of the whole run."""
     stop_at: int
     """Steps after which this run ends, at most `total_steps`."""
+    unit: int
+    """Steps that belong together: only after multiples of it does the run stop, save or evaluate."""
     eval_every: int | None
     """Steps between evaluations."""
     save_every: int | None
@@ -136,7 +137,8 @@ def run_loop(run: Training) -> Result | Setback:
             return Setback(step=done, guard=verdict, reason=why)
         if verdict is Guard.warn:
             run.warn(done, why)
-        stopped_by = agreed.stopped_by
+        # Whoever was told to stop votes for it after every step.
+        stopped_by = agreed.stopped_by if done % run.unit == 0 else None
         last = done == run.stop_at or stopped_by is not None
         owed = run.evaluates and (_due(done, run.eval_every) or done == run.total_steps)
         saved = _due(done, run.save_every) or last or (owed and run.save_with_evaluation)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -31,12 +32,13 @@ from launcher.train.apart import refuse_leak_all
 from launcher.train.early import early_stop_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
 from launcher.train.evaluation import compare_all, evaluator
-from launcher.train.feed import layout_of, order_of, step_data
+from launcher.train.feed import StepData, layout_of, order_of, step_data
 from launcher.train.guard import LossGuard
 from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
 from launcher.train.parts import Parts
+from launcher.train.rollout import Play, play_all
 from launcher.train.schedule import learning_rate
 from launcher.train.setback import (
     owes_evaluation_all,
@@ -78,13 +80,14 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
         held_out = Samples(store_held_out, packed=plan.config.data.packing, mismatched=needs.mismatched)
     teacher = teacher_all(plan, device)
     parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out, teacher)
+    play = play_all(parts)
     signal = compare_all(parts, trained=chosen is not None)
     if signal is not None:
         return Result(state=Ending.stopped, reason=REASONS[signal], step=0, signal=signal)
     skips = skips_all(run)
     try:
         while True:
-            result = _train_from(parts, manifest, skips)
+            result = _train_from(parts, play, manifest, skips)
             if isinstance(result, Result):
                 return result
             with watchdog.saving():
@@ -103,7 +106,7 @@ def leave_group() -> None:
     dist.destroy_process_group()
 
 
-def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) -> Result | Setback:
+def _train_from(parts: Parts, play: Play | None, manifest: Manifest | None, skips: Sequence[Skip]) -> Result | Setback:
     """From a checkpoint, or the beginning, to an end or a setback."""
     plan, run, ranks = parts.plan, parts.run, parts.ranks
     config = plan.config
@@ -116,21 +119,9 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
     metrics = _metrics(parts, tokens=manifest.tokens if manifest is not None else 0)
     due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
     seed = config.train.seed
-    layout = layout_of(config, plan.batch)
     objective = parts.objective()
     early = early_stop_all(config, run, start)
-    feed = step_data(
-        parts.samples,
-        parts.order,
-        layout,
-        plan.batch,
-        rank=ranks.rank,
-        start=start,
-        stop=stop_at,
-        per=objective.needs.per,
-        skips=skips,
-    )
-    with prefetch(feed, PREFETCH_STEPS) as data:
+    with _data(parts, play, start, stop_at, skips) as data:
         return run_loop(
             Training(
                 engine=parts.engine,
@@ -138,7 +129,7 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
                 data=data,
                 device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=evaluator(parts, metrics, early),
+                evaluate=evaluator(parts, play, metrics, early),
                 warn=lambda step, reason: _warn(parts, step, reason),
                 saver=parts.saver,
                 metrics=metrics,
@@ -153,6 +144,7 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
                 start=start,
                 total_steps=total_steps,
                 stop_at=stop_at,
+                unit=objective.needs.unit,
                 eval_every=config.train.eval_every,
                 save_every=config.checkpoint.every_steps,
                 early=early,
@@ -161,6 +153,27 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
                 owes_evaluation=owes_evaluation_all(run, start, due=due and plan.eval_data is not None),
             )
         )
+
+
+def _data(
+    parts: Parts, play: Play | None, start: int, stop: int, skips: Sequence[Skip]
+) -> AbstractContextManager[Iterable[StepData]]:
+    """Data of these steps: of answers to be given, or of rows, made ahead."""
+    if play is not None:
+        return nullcontext(play.steps(start, stop, skips))
+    config, batch = parts.plan.config, parts.plan.batch
+    feed = step_data(
+        parts.samples,
+        parts.order,
+        layout_of(config, batch),
+        batch,
+        rank=parts.ranks.rank,
+        start=start,
+        stop=stop,
+        per=objective_of(config).needs.per,
+        skips=skips,
+    )
+    return prefetch(feed, PREFETCH_STEPS)
 
 
 def _metrics(parts: Parts, tokens: int) -> MetricsWriter:
@@ -182,9 +195,11 @@ def _warn(parts: Parts, step: int, reason: str) -> None:
 
 
 def step_count(plan: RunPlan, epoch_size: int) -> int:
-    """Optimiser steps of the run; from epochs of so many samples, the last step may reach into the next epoch."""
+    """Optimiser steps of the run; from epochs of so many samples, the last ones may reach into the next epoch."""
     train = plan.config.train
     if train.max_steps is not None:
         return train.max_steps
     assert train.epochs is not None
-    return max(1, math.ceil(train.epochs * epoch_size / plan.batch.global_batch_size))
+    needs = objective_of(plan.config).needs
+    samples = plan.batch.global_batch_size // needs.answers * needs.unit
+    return needs.unit * max(1, math.ceil(train.epochs * epoch_size / samples))

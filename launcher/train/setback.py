@@ -12,6 +12,7 @@ from launcher.checkpoint.resume import Chosen
 from launcher.config.survival import Guard, GuardConfig
 from launcher.data.feed.order import Order
 from launcher.errors import NumberError, Problem
+from launcher.objectives.registry import objective_of
 from launcher.publish import publish_json
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -74,7 +75,7 @@ def skip_all(
 
     def write() -> None:
         file = run.attempt(attempt).skipped_rows(to)
-        size = plan.batch.global_batch_size
+        size = plan.batch.global_batch_size // objective_of(plan.config).needs.answers
         steps = {step: order.samples_of_step(step, size).tolist() for step in window}
         publish_json(file, {"reason": setback.reason, "steps": steps})
         write_skips(run, added)

@@ -95,3 +95,21 @@ def test_a_secret_of_the_environment_in_a_value_is_refused(monkeypatch: pytest.M
 @pytest.mark.parametrize("path", ["/tmp/x\ntouch pwned\nx", "/tmp/" + "y" * 300, "/tmp/\x00z"])
 def test_paths_that_no_script_or_file_system_should_carry_are_refused(path: str) -> None:
     assert "runs_root" in [problem.where for problem in faults(runs_root=path)]
+
+
+def test_answers_of_the_models_own_fit_the_batch_the_rows_and_the_steps() -> None:
+    options = {"reward": "mine.py", "group": 3, "updates": 4, "max_new_tokens": 256}
+    found = faults(
+        objective={"name": "grpo", "options": options},
+        data__packing=True,
+        train__max_steps=10,
+        train__eval_every=8,
+        checkpoint__every_steps=6,
+    )
+    assert [problem.where for problem in found] == [
+        "data.packing",
+        "objective.options.max_new_tokens",
+        "train.global_batch_size",
+        "train.max_steps",
+        "checkpoint.every_steps",
+    ]

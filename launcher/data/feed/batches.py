@@ -12,7 +12,7 @@ a single sequence (`modeling_flash_attention_utils._is_packed_sequence`). Paddin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -38,6 +38,41 @@ class Layout:
     flat: bool
     """Packs are put end to end, as one sequence without padding: what variable-length kernels want. Otherwise each is
     a sequence of its own; so is, always, a sample that is no pack."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Played:
+    """What is known of answers that the model itself gave."""
+
+    rewards: Tensor
+    """float32 [rows]: how good each is."""
+    advantages: Tensor
+    """float32 [rows]: by how much that is better than could be expected."""
+    spreads: Tensor
+    """float32 [rows]: standard deviation of the rewards to the same question."""
+    mean_tokens: Tensor
+    """float32 [rows]: tokens of an answer to the same question, on average."""
+    logps: Tensor | None = None
+    """float32 [trained]: log-probability of each token under the model that gave it; None where that is the model in
+    training, as it is now."""
+    untrained: Tensor | None = None
+    """The same under the untrained model; None where nobody asks."""
+
+    def to(self, device: torch.device) -> Played:
+        """The same on `device`."""
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            rewards=self.rewards.to(device, non_blocking=True),
+            advantages=self.advantages.to(device, non_blocking=True),
+            spreads=self.spreads.to(device, non_blocking=True),
+            mean_tokens=self.mean_tokens.to(device, non_blocking=True),
+            logps=moved(self.logps),
+            untrained=moved(self.untrained),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +102,8 @@ class MicroBatch:
     mismatched: MicroBatch | None = None
     """The same rows' prompts with answers of other rows, where the objective asks for them. Packed they may be longer
     together than the rows are: nothing is learnt from them, so that no activations are kept."""
+    played: Played | None = None
+    """What is known of the rows, where the model itself gave their answers."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on `device`."""
@@ -85,6 +122,7 @@ class MicroBatch:
             targets=moved(self.targets),
             reference=None if self.reference is None else moved(self.reference),
             mismatched=None if self.mismatched is None else self.mismatched.to(device),
+            played=None if self.played is None else self.played.to(device),
         )
 
 
@@ -117,6 +155,29 @@ def eval_batches(
     for low in range(start, stop, data_parallel_size * height):
         first = low + rank * height
         yield _collate(samples, range(first, min(first + height, stop)), layout)
+
+
+def side_by_side(rows: Sequence[tuple[AnyArray, int]], samples: Sequence[int], pad_id: int) -> MicroBatch:
+    """Rows that are in no store, each a sequence of its own: token ids, and from which place on they carry loss (1 or
+    later)."""
+    width = max(len(ids) for ids, _ in rows)
+    input_ids = torch.full((len(rows), width), pad_id, dtype=torch.int64)
+    labels = torch.full_like(input_ids, IGNORED)
+    row_ids = torch.full_like(input_ids, -1)
+    for place, (ids, first) in enumerate(rows):
+        input_ids[place, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
+        labels[place, first : len(ids)] = input_ids[place, first : len(ids)]
+        row_ids[place, : len(ids)] = place
+    return MicroBatch(
+        input_ids=input_ids,
+        attention_mask=(row_ids >= 0).long(),
+        position_ids=None,
+        labels=labels,
+        samples=tuple(samples),
+        row_ids=row_ids,
+        rows=len(rows),
+        targets=torch.zeros(len(rows), 0),
+    )
 
 
 def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroBatch:

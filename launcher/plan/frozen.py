@@ -12,9 +12,12 @@ from launcher.models.teacher import KEY, other_vocabulary, teacher_model, vocabu
 from launcher.objectives.registry import objective_of
 
 
-def teacher_parameters(config: Config, shape: ShapeConfig) -> int | Problem:
+def frozen_parameters(config: Config, shape: ShapeConfig) -> int | Problem:
     """Parameters of the frozen model, 0 where there is none; `shape` is the run's own model's."""
-    teacher, model = objective_of(config).needs.teacher, teacher_model(config)
+    needs, model = objective_of(config).needs, teacher_model(config)
+    if needs.rollouts is not None and needs.rollouts.untrained:
+        return parameter_count(shape)
+    teacher = needs.teacher
     if teacher is None or model is None:
         return 0
     if teacher.path is None:

@@ -1,0 +1,309 @@
+"""Between steps the model in training answers questions, and what its answers are worth becomes the data of the steps.
+
+Owns which rank gives which answer, and that everything about them follows from (weights, seed, step): a run that
+resumes gives the same answers again. Must not know the loss that learns from them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from launcher.data.feed.batches import MicroBatch, Played, side_by_side
+from launcher.data.feed.order import Int64Array, checksum
+from launcher.data.feed.samples import Samples
+from launcher.data.render.tokenizer import load_tokenizer
+from launcher.data.tokens import AnyArray
+from launcher.evaluate.held_out import Measured
+from launcher.faultpoints import Point, reach
+from launcher.models.forward import sums_of_rows, token_logps
+from launcher.models.generation import Asked, answers, end_tokens
+from launcher.objectives.protocol import Player, Rollouts
+from launcher.objectives.registry import objective_of
+from launcher.seeds import derive
+from launcher.train.agree import from_rank0
+from launcher.train.feed import PAD_ID, StepData
+from launcher.train.frozen import frozen_all
+from launcher.train.parts import Parts
+from launcher.train.questions import Question, question_of
+from launcher.train.reward import Judge
+from launcher.train.shown import Shown, ShownAnswer
+from launcher.train.skips import Skip, data_step
+
+SHOWN = 4
+"""Answers of a rollout, or of an evaluation, that rollouts.jsonl gets."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """One answer."""
+
+    question: Question
+    """To what."""
+    ids: AnyArray
+    """Its tokens, end token included; int64."""
+    reward: float
+    """How good it is."""
+
+
+class Play:
+    """What a run's model answers, from the run's start to its end."""
+
+    def __init__(
+        self, parts: Parts, player: Player, asks: Rollouts, judge: Judge, untrained: Any, shown: Shown
+    ) -> None:
+        self._parts, self._player, self._asks, self._judge = parts, player, asks, judge
+        self._untrained, self._shown = untrained, shown
+        plan = parts.plan
+        self._tokenizer = load_tokenizer(os.environ["LAUNCHER_MODEL"], plan.train_data.chat_template)
+        self._ends = end_tokens(parts.engine.module, self._tokenizer)
+        # A pass through a model whose parameters lie in parts on all ranks is made by all ranks.
+        self._together = plan.config.zero.stage == 3
+
+    def steps(self, start: int, stop: int, skips: Sequence[Skip]) -> Iterator[StepData]:
+        """Data of the steps from `start` up to `stop`; collective, whenever the next is asked for."""
+        unit = self._asks.updates
+        assert start % unit == 0, f"step {start} is within a rollout"
+        self._shown.forget_after(start)
+        rollouts = (range(first, first + unit) for first in range(start, stop, unit))
+        return (data for steps in rollouts for data in self._rollout_all(steps, skips))
+
+    def evaluate_all(
+        self, samples: Samples, *, step: int, before_batch: Callable[[], None], stopped: Callable[[], bool]
+    ) -> Measured | None:
+        """One answer to each held-out question; collective. None where `stopped` said so meanwhile."""
+        rank, size = dist.get_rank(), dist.get_world_size()
+        high = min(self._asks.at_once, math.ceil(len(samples) / size))
+        totals = torch.zeros(2, dtype=torch.float64, device=self._parts.device)
+        shown: list[ShownAnswer] = []
+        self._parts.engine.eval()
+        try:
+            for low in range(0, len(samples), size * high):
+                if stopped():
+                    return None
+                # The tail is filled up: ranks make equally many passes. What fills it does not count.
+                wanted = range(low + rank * high, low + (rank + 1) * high)
+                questions = [question_of(samples, min(sample, len(samples) - 1)) for sample in wanted]
+                keys = [derive(self._seed, "held out", question.sample) for question in questions]
+                given = self._given(questions, keys, self._asks.eval_temperature, before_batch)
+                given = given[: max(0, min(high, len(samples) - wanted[0]))]
+                for each in given:
+                    totals += torch.tensor([each.reward, len(each.ids)], dtype=torch.float64, device=totals.device)
+                shown += [self._told(each, step, held_out=True) for each in given[: SHOWN - len(shown)]]
+        finally:
+            self._parts.engine.train()
+        dist.all_reduce(totals)
+        reward, tokens = totals.tolist()
+        count = max(1, len(samples))
+        self._shown.add(shown)
+        # Wherever a held-out loss is asked for, less is better.
+        named = {"loss": -reward / count, "reward": reward / count, "answer_length": tokens / count}
+        return Measured(tokens=int(tokens), named={f"eval_{name}": value for name, value in named.items()})
+
+    @property
+    def _seed(self) -> int:
+        return self._parts.plan.config.train.seed
+
+    def _rollout_all(self, steps: range, skips: Sequence[Skip]) -> list[StepData]:
+        """Questions of these steps, answered by the model as it is before the first of them."""
+        parts, batch = self._parts, self._parts.plan.batch
+        rank, group, micro = parts.ranks.rank, self._asks.group, batch.micro_batch_size
+        for step in steps:
+            reach(Point.data, rank=rank, step=step + 1)
+        each = batch.global_batch_size // group
+        chosen = np.concatenate([parts.order.samples_of_step(data_step(step, skips), each) for step in steps])
+        # Answer i of a step is number i % group to its question i // group; this rank trains on those that it gives.
+        asked = np.repeat(chosen, group)
+        mine = np.arange(len(asked), dtype=np.int64).reshape(-1, batch.data_parallel_size, micro)[:, rank, :]
+        places = mine.reshape(-1)
+        questions = [question_of(parts.samples, int(asked[place])) for place in places]
+        keys = [self._key(steps, place, int(asked[place])) for place in places.tolist()]
+        parts.engine.eval()
+        try:
+            given = self._given(questions, keys, self._asks.temperature, parts.watchdog.step)
+            batches = [_laid_out(given[at : at + micro]) for at in range(0, len(given), micro)]
+            played, divergences = self._thought_of(batches, later=batch.accumulation)
+        finally:
+            parts.engine.train()
+        known = self._known_all(given, divergences, places, len(asked))
+        facts = self._facts(known)
+        self._shown.add(
+            [self._told(given[at], steps[0] + 1, advantage=float(facts[1, places[at]])) for at in _spread(len(given))]
+        )
+        for number, numbers in enumerate(mine):
+            batches[number] = replace(batches[number], played=_with_facts(played[number], facts[:, numbers]))
+        return [self._step_data(steps, step, batches, known) for step in steps]
+
+    def _key(self, steps: range, place: int, sample: int) -> int:
+        """A function of (seed, step, question, which answer to it), whatever the number of ranks."""
+        size = self._parts.plan.batch.global_batch_size
+        return derive(self._seed, "rollout", steps[place // size], sample, place % size)
+
+    def _given(
+        self,
+        questions: Sequence[Question],
+        keys: Sequence[int],
+        temperature: float,
+        before_forward: Callable[[], None],
+    ) -> list[Given]:
+        """Answers, and their rewards."""
+        config, asks = self._parts.plan.config, self._asks
+        prompts = [
+            Asked(ids=one.prompt, most=min(asks.max_new_tokens, config.data.seq_len - len(one.prompt)), key=key)
+            for one, key in zip(questions, keys, strict=True)
+        ]
+        said: list[AnyArray] = []
+        for low in range(0, len(prompts), asks.at_once):
+            said += answers(
+                self._parts.engine,
+                prompts[low : low + asks.at_once],
+                ends=self._ends,
+                temperature=temperature,
+                together=self._together,
+                device=self._parts.device,
+                before_forward=before_forward,
+            )
+        given = []
+        for question, ids in zip(questions, said, strict=True):
+            self._parts.watchdog.step()
+            texts = (self._text(question.prompt), self._text(ids), self._text(question.reference))
+            given.append(Given(question=question, ids=ids, reward=self._judge(*texts)))
+        return given
+
+    def _text(self, ids: AnyArray) -> str:
+        text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _thought_of(self, batches: Sequence[MicroBatch], *, later: int) -> tuple[list[_Thought], list[torch.Tensor]]:
+        """What the model, as it is, and the untrained one think of the answers, and per answer how far they differ.
+
+        Batches from number `later` on are learnt from when the model is no longer as it is.
+        """
+        thoughts, divergences = [], []
+        for number, batch in enumerate(batches):
+            thought = _Thought()
+            placed = batch.to(self._parts.device)
+            with torch.no_grad():
+                if number >= later or self._untrained is not None:
+                    self._parts.watchdog.step()
+                    thought.logps, counts = token_logps(self._parts.engine, placed, self._asks.temperature)
+                if self._untrained is not None:
+                    assert thought.logps is not None
+                    self._parts.watchdog.step()
+                    thought.untrained, counts = token_logps(self._untrained, placed, self._asks.temperature)
+                    divergences.append(sums_of_rows(thought.logps - thought.untrained, counts))
+            thoughts.append(thought if number >= later else replace(thought, logps=None))
+        return thoughts, divergences
+
+    def _known_all(
+        self, given: Sequence[Given], divergences: Sequence[torch.Tensor], places: Int64Array, count: int
+    ) -> torch.Tensor:
+        """Of all ranks' answers reward, tokens, tokens with the prompt, and divergence: float64 [4, answers]."""
+        mine = torch.zeros(4, len(given), dtype=torch.float64)
+        for place, each in enumerate(given):
+            whole = len(each.question.prompt) + len(each.ids)
+            mine[:3, place] = torch.tensor([each.reward, len(each.ids), whole], dtype=torch.float64)
+        if divergences:
+            mine[3] = torch.cat(list(divergences)).double().cpu()
+        known = torch.zeros(4, count, dtype=torch.float64)
+        known[:, torch.from_numpy(places)] = mine
+        known = known.to(self._parts.device)
+        # Every answer is one rank's; the others add nothing to it.
+        dist.all_reduce(known)
+        return known.cpu()
+
+    def _facts(self, known: torch.Tensor) -> torch.Tensor:
+        """As `Played` has them, of all answers: rewards, advantages, spreads and mean tokens, float64 [4, answers]."""
+        rewards, tokens, _, divergences = (each.reshape(-1, self._asks.group) for each in known)
+        # That of equal rewards is 0, whatever their sum is rounded to.
+        spread = rewards.std(dim=1, correction=0).where(rewards.amax(dim=1) > rewards.amin(dim=1), 0.0)
+        shape = rewards.shape
+        facts = (
+            rewards,
+            self._player.advantages(rewards, divergences),
+            spread[:, None].expand(shape),
+            tokens.mean(dim=1, keepdim=True).expand(shape),
+        )
+        return torch.stack([fact.reshape(-1) for fact in facts])
+
+    def _step_data(self, steps: range, step: int, batches: Sequence[MicroBatch], known: torch.Tensor) -> StepData:
+        plan_batch = self._parts.plan.batch
+        number, size, passes = step - steps[0], plan_batch.global_batch_size, plan_batch.accumulation
+        own = list(batches[number * passes : (number + 1) * passes])
+        _, tokens, whole, _ = known[:, number * size : (number + 1) * size].sum(dim=1).tolist()
+        return StepData(
+            step=step,
+            batches=own,
+            fed=checksum(sample for batch in own for sample in batch.samples),
+            trained=int(tokens),
+            weight=size,
+            processed=int(whole),
+        )
+
+    def _told(self, given: Given, step: int, **more: Any) -> ShownAnswer:
+        return {
+            "step": step,
+            "question": self._text(given.question.prompt),
+            "answer": self._text(given.ids),
+            "reference": self._text(given.question.reference),
+            "reward": given.reward,
+            **more,
+            "attempt": self._parts.ranks.attempt,
+        }
+
+
+@dataclass(kw_only=True, slots=True)
+class _Thought:
+    """Log-probabilities of a batch's trained tokens."""
+
+    logps: torch.Tensor | None = None
+    """Under the model that said them."""
+    untrained: torch.Tensor | None = None
+    """Under the untrained one."""
+
+
+def _laid_out(given: Sequence[Given]) -> MicroBatch:
+    rows = [
+        (np.concatenate([each.question.prompt.astype(np.int64), each.ids]), len(each.question.prompt)) for each in given
+    ]
+    return side_by_side(rows, [each.question.sample for each in given], PAD_ID)
+
+
+def _with_facts(thought: _Thought, facts: torch.Tensor) -> Played:
+    rewards, advantages, spreads, mean_tokens = facts.float()
+    return Played(
+        rewards=rewards,
+        advantages=advantages,
+        spreads=spreads,
+        mean_tokens=mean_tokens,
+        logps=thought.logps,
+        untrained=thought.untrained,
+    )
+
+
+def _spread(count: int) -> list[int]:
+    """A few numbers below `count`, far apart: neighbours answer the same question."""
+    return list(range(0, count, max(1, count // SHOWN)))[:SHOWN]
+
+
+def play_all(parts: Parts) -> Play | None:
+    """What has the run's model answer; None where its objective does not ask for it. Collective."""
+    objective = objective_of(parts.plan.config)
+    asks = objective.needs.rollouts
+    if asks is None:
+        return None
+    run, rank = parts.run, parts.ranks.rank
+    judge = Judge(from_rank0(lambda: run.reward.read_text(encoding="utf-8")), run.reward)
+    untrained = None
+    if asks.untrained:
+        folder = Path(os.environ["LAUNCHER_MODEL"])
+        untrained = frozen_all(parts.plan, folder, parts.plan.config.model, parts.device)
+    return Play(parts, cast("Player", objective), asks, judge, untrained, Shown(run.rollouts if rank == 0 else None))

@@ -1,0 +1,133 @@
+"""A model learns from its own answers on two ranks, also to questions it was never asked; and resumes bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.config.search import shipped
+from launcher.publish import read_records
+from tests.workbench import Bench, losses, records
+
+pytestmark = pytest.mark.train
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog"]
+TRAIN, HELD_OUT, STEPS = 400, 48, 160
+REWARD = f"objective.options.reward={shipped('recipes') / 'rewards' / 'numbers.py'}"
+
+
+def row(question: str, answer: int) -> str:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": str(answer)}]
+    return json.dumps({"messages": messages}) + "\n"
+
+
+@pytest.fixture(scope="module")
+def sums(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a run on sums, from a model that is right a quarter of the time: it learnt from bad examples."""
+    folder = tmp_path_factory.mktemp("sums")
+    chance = random.Random(1)
+    asked = [(f"{one} {two} {a}+{b}", a + b) for one in WORDS for two in WORDS for a in range(5) for b in range(5)]
+    chance.shuffle(asked)
+    parts = {"train": asked[:TRAIN], "held_out": asked[TRAIN : TRAIN + HELD_OUT]}
+    for name, questions in parts.items():
+        (folder / f"{name}.jsonl").write_text("".join(row(*question) for question in questions))
+    bad = [row(question, (right + chance.randrange(4)) % 10) for question, right in asked[:TRAIN] for _ in range(3)]
+    (folder / "bad.jsonl").write_text("".join(bad))
+    warm = bench.train(
+        f"data.train={folder / 'bad.jsonl'}",
+        "data.eval=null",
+        "data.clean.duplicates=keep",
+        "train.max_steps=300",
+        "train.global_batch_size=32",
+        "optim.lr=5e-3",
+        "zero=zero0",
+    )
+    bench.run("export", warm.name)
+    return [
+        f"model.path={warm / 'export'}",
+        "model.init=pretrained",
+        f"data.train={folder / 'train.jsonl'}",
+        f"data.eval={folder / 'held_out.jsonl'}",
+        "objective=grpo",
+        REWARD,
+        "objective.options.max_new_tokens=4",
+        "objective.options.eval_temperature=1",
+        "train.global_batch_size=64",
+        "train.micro_batch_size=32",
+        "schedule=constant",
+    ]
+
+
+def named(run: Path, name: str) -> list[float]:
+    return [record[name] for record in records(run) if name in record]
+
+
+def answered(run: Path) -> list[dict[str, Any]]:
+    """Rows of rollouts.jsonl without what tells attempts apart."""
+    return [
+        {key: value for key, value in shown.items() if key != "attempt"}
+        for shown in read_records(run / "rollouts.jsonl")
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["zero=zero2"], ["zero=zero3", "objective.options.loss=dapo", "objective.options.kl=0.01"]],
+    ids=["grpo-zero2", "dapo-zero3"],
+)
+def test_it_learns_from_rewards_alone(bench: Bench, sums: list[str], more: list[str]) -> None:
+    run = bench.train(*sums, *more, f"train.max_steps={STEPS}", "train.eval_every=80", "optim.lr=2e-3")
+    rewards, held_out = named(run, "reward"), named(run, "eval_reward")
+    assert sum(rewards[:5]) / 5 < 0.4
+    assert sum(rewards[-10:]) / 10 > 0.8
+    assert held_out[0] < 0.4
+    assert held_out[-1] > 0.8
+    assert named(run, "eval_loss") == [-reward for reward in held_out]
+    assert all(1 <= length <= 4 for length in named(run, "answer_length"))
+    if "kl" in " ".join(more):
+        divergence = named(run, "kl")
+        assert divergence[0] == 0
+        assert divergence[-1] > 0.01
+    shown = answered(run)
+    assert {entry["step"] for entry in shown} == set(range(STEPS + 1))
+    assert all(entry["reward"] in (0, 1) and "+" in entry["question"] for entry in shown)
+
+
+UPDATES = ["objective.options.updates=2", "objective.options.loss=dr_grpo", "objective.options.kl=0.05", "zero=zero2"]
+CASES = {"two-updates": UPDATES, "rloo-zero3": ["objective.options.loss=rloo", "zero=zero3"]}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_resumes_bit_for_bit(bench: Bench, sums: list[str], case: str) -> None:
+    own = [*sums, *CASES[case], "train.max_steps=8", "train.eval_every=4", "optim.lr=1e-3"]
+    straight = bench.train(*own)
+    stopped = bench.train(*own, "train.stop_at=6")
+    bench.run("resume", stopped.name, "train.stop_at=null", "--follow")
+    assert len(set(named(straight, "reward"))) > 2
+    for name in ("reward", "answer_length", "clip_fraction", "eval_reward"):
+        assert named(stopped, name) == named(straight, name)
+    assert losses(stopped) == losses(straight)
+    assert answered(stopped) == answered(straight)
+    if case == "two-updates":
+        # The first of the two steps learns from answers of the very model that it changes.
+        clipped = named(straight, "clip_fraction")
+        assert set(clipped[::2]) == {0.0}
+        assert max(clipped[1::2]) > 0
+
+
+def test_another_reward_is_another_run(bench: Bench, sums: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def reward(prompt, answer, reference):\n    return len(answer)\n")
+    own = [*sums, f"objective.options.reward={file}", "train.max_steps=4", "data.eval=null"]
+    run = bench.train(*own, "train.stop_at=2")
+    assert (run / "reward.py").read_text() == file.read_text()
+    file.write_text("def reward(prompt, answer, reference):\n    return 1 / (len(answer) - len(answer))\n")
+    refused = bench.run("resume", run.name, "train.stop_at=null", check=False)
+    assert refused.returncode == 2
+    assert "objective.options.reward" in refused.stderr
+    bench.run("resume", run.name, "train.stop_at=null", "--accept-changes", "--follow", check=False)
+    assert "ZeroDivisionError" in bench.run("why", run.name).stdout
