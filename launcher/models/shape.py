@@ -85,11 +85,12 @@ def parameter_count(shape: ShapeConfig) -> int:
     return shape.num_hidden_layers * block + embeddings + shape.hidden_size
 
 
-def flops_per_token(shape: ShapeConfig, seq_len: float) -> float:
+def flops_per_token(shape: ShapeConfig, seq_len: float, trained: float = 1.0) -> float:
     """Training FLOPs per token, forward and backward: 6N + 12·L·H·D·S (PaLM, arXiv:2204.02311, appendix B).
 
-    N leaves out the input embedding, which is a look-up. `seq_len` is the mean length of the sequences.
+    N leaves out the input embedding, which is a look-up. `seq_len` is the mean length of the sequences. Of the weights
+    a share is `trained`; the others need no gradients of their own, which are 2 of the 6.
     """
     weights = parameter_count(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
     width = shape.num_attention_heads * shape.head_dim
-    return 6.0 * weights + 12.0 * shape.num_hidden_layers * width * seq_len
+    return (4.0 + 2.0 * trained) * weights + 12.0 * shape.num_hidden_layers * width * seq_len

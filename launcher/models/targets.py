@@ -14,7 +14,6 @@ SHOWN = 12
 
 def adapted_layers(model: Any, adapter: AdapterConfig) -> list[str]:
     """Names of the layers that get adapters, in the model's order; UserError where a target is none."""
-    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     head = getattr(model, "get_output_embeddings", lambda: None)()
     linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     inner = [name for name, module in linear.items() if module is not head and name not in trained_beside(model)]
@@ -31,7 +30,7 @@ def adapted_layers(model: Any, adapter: AdapterConfig) -> list[str]:
                 remedy=f"leave {target} out",
             )
             for name in found
-            if f"{name}.weight" in tied
+            if f"{name}.weight" in _tied(model)
         ]
     # Here, where the model's own modules are still known by their names.
     modules = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
@@ -40,6 +39,16 @@ def adapted_layers(model: Any, adapter: AdapterConfig) -> list[str]:
         for end in adapter.train_also
         if not any(ends_with(name, [end]) for name in modules)
     ]
+    problems += [
+        Problem(
+            where="adapter.train_also",
+            message=f"{end!r} shares its weight with another layer",
+            remedy=f"name that one: {source.removesuffix('.weight')}",
+        )
+        for end in adapter.train_also
+        for name, source in _tied(model).items()
+        if ends_with(name.removesuffix(".weight"), [end])
+    ]
     both = [name for name in chosen if lies_in(f"{name}.weight", adapter.train_also)]
     if both:
         words = f"{sorted(both)[0]} would get an adapter and be trained itself"
@@ -47,6 +56,11 @@ def adapted_layers(model: Any, adapter: AdapterConfig) -> list[str]:
     if problems:
         raise UserError(*problems)
     return [name for name in linear if name in chosen]
+
+
+def _tied(model: Any) -> dict[str, str]:
+    """Second names of weights that layers share, and the first ones."""
+    return dict(getattr(model, "all_tied_weights_keys", None) or {})
 
 
 def trained_beside(model: Any) -> list[str]:

@@ -178,12 +178,13 @@ def _data(
 
 def _metrics(parts: Parts, tokens: int) -> MetricsWriter:
     shape = shape_of(parts.engine.module.config.to_dict())
-    meta = parts.samples.store.meta
+    meta, memory = parts.samples.store.meta, parts.plan.memory
+    trained = min(1.0, memory.trained / memory.parameters)
     return MetricsWriter(
         parts.run.metrics if parts.ranks.rank == 0 else None,
         attempt=parts.ranks.attempt,
         tokens=tokens,
-        flops_per_token=flops_per_token(shape, meta.tokens / meta.rows),
+        flops_per_token=flops_per_token(shape, meta.tokens / meta.rows, trained),
         world_size=parts.ranks.world_size,
         device=parts.device,
     )

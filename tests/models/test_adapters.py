@@ -103,10 +103,13 @@ def test_names_that_fit_nothing_or_twice_are_refused(adapter: AdapterConfig, wor
         chosen(tiny(), adapter)
 
 
-def test_an_adapter_on_a_tied_head_is_refused() -> None:
+def test_a_tied_head_is_refused_by_its_second_name() -> None:
     with pytest.raises(UserError, match="shares its weight"):
         chosen(tiny(tied=True), replace(LORA, targets=["lm_head"]))
     assert chosen(tiny(), replace(LORA, targets=["lm_head"]))
+    with pytest.raises(UserError, match=r"name that one: model\.embed_tokens"):
+        chosen(tiny(tied=True), replace(LORA, train_also=["lm_head"]))
+    assert chosen(tiny(tied=True), replace(LORA, train_also=["embed_tokens"]))
 
 
 def test_patterns_freeze_what_they_are_found_in_by_any_of_its_names() -> None:

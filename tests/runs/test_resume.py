@@ -84,6 +84,18 @@ def test_what_no_checkpoint_can_be_carried_over_to_is_refused_whoever_accepts_it
         refuse_changes(old, new, accept=True)
 
 
+@pytest.mark.parametrize("key", ["adapter", "model.freeze"])
+def test_other_weights_than_those_that_were_trained_are_refused_whoever_accepts_it(old: RunPlan, key: str) -> None:
+    config = old.config
+    other = {
+        "adapter": replace(config, adapter=replace(config.adapter, r=99)),
+        "model.freeze": replace(config, model=replace(config.model, freeze=["embed"])),
+    }
+    with pytest.raises(UserError) as caught:
+        refuse_changes(old, replace(old, config=other[key]), accept=True)
+    assert [problem.where for problem in caught.value.problems] == [key]
+
+
 def test_other_software_is_noted() -> None:
     fingerprints = SimpleNamespace(fingerprint=SimpleNamespace(code="a"))
     before = {"python": "3.11.2", "packages": {"torch": "2.12.0", "tqdm": "1"}}

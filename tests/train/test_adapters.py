@@ -20,7 +20,7 @@ from tests.workbench import LLAMA, Bench, held_out, losses, make_bench, write_to
 pytestmark = pytest.mark.train
 
 STEPS = 6
-LORA = ["adapter=lora", "adapter.r=4", "adapter.dropout=0.1", "model.activation_checkpointing=true", "optim.lr=1e-2"]
+LORA = ["adapter=lora", "adapter.r=4", "model.activation_checkpointing=true", "optim.lr=1e-2"]
 
 
 @pytest.fixture(scope="module")
@@ -105,21 +105,18 @@ def test_the_merged_export_says_what_the_base_with_the_adapter_says(
     assert (merged - plain).abs().max() > 1e-2
 
 
-def test_lora_goes_on_with_another_number_of_ranks(bench: Bench, zero3: tuple[Path, Path]) -> None:
-    # Dropout is drawn by rank, so there is none here.
-    words = own(*LORA, "adapter.dropout=0")
-    straight = bench.train(*words, "zero=zero3")
-    for stage in (2, 3):
-        run = bench.train(*words, f"zero=zero{stage}", "train.stop_at=3")
-        bench.run("resume", run.name, "cluster.gpus_per_node=1", "train.stop_at=null", "--follow")
-        assert losses(run) == pytest.approx(losses(straight), rel=1e-5)
-        assert held_out(run) == pytest.approx(held_out(straight), rel=1e-5)
+@pytest.mark.parametrize("stage", [2, 3])
+def test_lora_goes_on_with_another_number_of_ranks(bench: Bench, zero3: tuple[Path, Path], stage: int) -> None:
+    run = bench.train(*own(*LORA), f"zero=zero{stage}", "train.stop_at=3")
+    bench.run("resume", run.name, "cluster.gpus_per_node=1", "train.stop_at=null", "--follow")
+    # In fp32 the stages compute the same.
+    assert losses(run) == pytest.approx(losses(zero3[0]), rel=1e-5)
+    assert held_out(run) == pytest.approx(held_out(zero3[0]), rel=1e-5)
 
 
 def test_frozen_weights_stay_and_another_base_is_refused(bench: Bench) -> None:
     words = own("zero=zero2", 'model.freeze=[embed_tokens,"layers\\.0\\."]', "optim.lr=1e-2")
     straight, stopped = bench.train(*words), bench.train(*words, "train.stop_at=4")
-    bench.run("resume", stopped.name, "train.stop_at=5", "--follow")
     file = bench.root / "model" / "model.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -141,7 +138,8 @@ def test_frozen_weights_stay_and_another_base_is_refused(bench: Bench) -> None:
 
 
 def test_qlora_goes_on_bit_for_bit_and_its_adapter_loads(bench: Bench, tmp_path: Path) -> None:
-    words = own("adapter=qlora", "adapter.r=4", "zero=zero2", "precision=bf16", "optim.lr=1e-2")
+    more = ["adapter.r=4", "adapter.dropout=0.1", "model.activation_checkpointing=true", "optim.lr=1e-2"]
+    words = own("adapter=qlora", "zero=zero2", "precision=bf16", *more)
     straight, stopped = bench.train(*words), stopped_and_resumed(bench, words)
     assert losses(stopped) == losses(straight)
     assert held_out(stopped) == held_out(straight)
