@@ -161,7 +161,7 @@ def make_store(tmp_path: Path) -> MakeStore:
             "rows_in": len(rows),
             "tokens": sum(len(ids) for ids, _ in rows),
         }
-        meta = Meta(key="k", sources=tuple(sources), files=marks, spec={}, versions={}, **counts)
+        meta = Meta(key="k", sources=tuple(sources), files=marks, spec={"seq_len": seq_len}, versions={}, **counts)
         publish_json(tmp_path / META_FILE, plain(meta))
         return TokenStore(tmp_path)
 

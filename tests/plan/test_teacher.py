@@ -53,7 +53,7 @@ def test_other_tokens_are_refused_before_anything_is_queued(demo: Path, work: Pa
 def test_one_that_is_not_there_is_missed(demo: Path, work: Path) -> None:
     with pytest.raises(UserError, match=r"objective\.options\.teacher: there is no folder"):
         planned(work, "objective=distill", "objective.options.teacher=./nowhere")
-    with pytest.raises(UserError, match=r"objective\.options\.teacher.*teacher_parameters"):
+    with pytest.raises(UserError, match=r"(?s)objective\.options\.teacher: .*teacher_parameters"):
         planned(work, "objective=distill", "objective.options.teacher=nobody/has-this")
 
 
