@@ -110,3 +110,25 @@ def test_two_runs_planned_at_the_same_moment_have_different_ids() -> None:
 def test_run_directories_lie_in_the_runs_root(demo: Path, work: Path) -> None:
     plan = planned(work)
     assert RunDir(Path(plan.run_dir)).root == work / "runs" / plan.run_id
+
+
+ROLLOUTS = ("objective=grpo", "objective.options.max_new_tokens=16", "data.format=auto")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "cannot be read"), ("def reward(", "is no Python"), ("def judge(a, b, c): ...", "has no function reward")],
+)
+def test_a_file_that_judges_nothing_is_told_before_anything_is_queued(
+    demo: Path, work: Path, text: str | None, words: str
+) -> None:
+    if text is not None:
+        (work / "mine.py").write_text(text)
+    with pytest.raises(UserError, match=words):
+        planned(work, *ROLLOUTS, "objective.options.reward=mine.py")
+
+
+def test_the_file_that_judges_is_named_so_that_every_node_finds_it(demo: Path, work: Path) -> None:
+    (work / "mine.py").write_text("from math import cos as reward")
+    plan = planned(work, *ROLLOUTS, "objective.options.reward=mine.py")
+    assert plan.config.objective.options["reward"] == str(work / "mine.py")

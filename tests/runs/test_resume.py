@@ -18,6 +18,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.drift import noted, refuse_changes
 from launcher.runs.events import Event, record
+from launcher.runs.freeze import freeze
 from launcher.runs.job import claimed_submission
 from launcher.runs.outcome import Ending, Outcome
 from launcher.runs.resume import replan
@@ -148,3 +149,16 @@ def test_of_two_that_resume_at_once_one_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), claimed_submission(run, 3):
         raise RuntimeError
     assert [folder.name for folder in run.submissions.iterdir()] == ["0002"]
+
+
+def test_another_file_that_judges_is_refused_and_the_runs_own_copy_stays(demo: Path, work: Path) -> None:
+    file = work / "mine.py"
+    file.write_text("def reward(*texts): return 1")
+    overrides = ("objective=grpo", "objective.options.reward=mine.py", "objective.options.max_new_tokens=16")
+    plan = plan_request(Request(recipe="demo", overrides=overrides, config_dir=None, work_dir=work))
+    run = freeze(plan, ["demo", *overrides])
+    resumed(plan)
+    file.write_text("def reward(*texts): return 2")
+    with pytest.raises(UserError, match=r"text of objective\.options\.reward"):
+        resumed(plan)
+    assert run.reward.read_text() == "def reward(*texts): return 1"
