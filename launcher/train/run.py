@@ -17,6 +17,7 @@ from launcher.config.schema import Dtype
 from launcher.data.feed.prefetch import prefetch
 from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
+from launcher.evaluate.sets import open_sets
 from launcher.faultpoints import Point, reach
 from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
@@ -30,9 +31,10 @@ from launcher.runs.outcome import Ending
 from launcher.train.apart import refuse_leak_all
 from launcher.train.early import early_stop_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
-from launcher.train.evaluation import compare_all, evaluator
+from launcher.train.evaluation import compare_all, evaluator_all
 from launcher.train.feed import layout_of, order_of, step_data
 from launcher.train.guard import LossGuard
+from launcher.train.held_out import losses_before_all
 from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
@@ -70,10 +72,7 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     reach(Point.loaded, rank=ranks.rank)
     if samples.packed:
         refuse_leak_all(engine, device)
-    held_out = None
-    if plan.eval_data is not None:
-        held_out = Samples(TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"])), packed=plan.config.data.packing)
-    parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out)
+    parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, open_sets(plan))
     signal = compare_all(parts, trained=chosen is not None)
     if signal is not None:
         return Result(state=Ending.stopped, reason=REASONS[signal], step=0, signal=signal)
@@ -109,7 +108,7 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
     if ranks.rank == 0:
         facts = {"step": start, "total_steps": total_steps, "world_size": ranks.world_size}
         record(run, Event.training_started, ranks.attempt, **facts)
-    metrics = _metrics(parts, tokens=manifest.tokens if manifest is not None else 0)
+    metrics = _metrics(parts, start, tokens=manifest.tokens if manifest is not None else 0)
     due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
     seed = config.train.seed
     layout = layout_of(config, plan.batch)
@@ -134,7 +133,7 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
                 data=data,
                 device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=evaluator(parts, metrics, early),
+                evaluate=evaluator_all(parts, metrics, early),
                 warn=lambda step, reason: _warn(parts, step, reason),
                 saver=parts.saver,
                 metrics=metrics,
@@ -153,13 +152,13 @@ def _train_from(parts: Parts, manifest: Manifest | None, skips: Sequence[Skip]) 
                 save_every=config.checkpoint.every_steps,
                 early=early,
                 save_with_evaluation=config.train.patience is not None,
-                evaluates=plan.eval_data is not None,
-                owes_evaluation=owes_evaluation_all(run, start, due=due and plan.eval_data is not None),
+                evaluates=bool(plan.eval_data),
+                owes_evaluation=owes_evaluation_all(run, start, due=due and bool(plan.eval_data)),
             )
         )
 
 
-def _metrics(parts: Parts, tokens: int) -> MetricsWriter:
+def _metrics(parts: Parts, start: int, tokens: int) -> MetricsWriter:
     shape = shape_of(parts.engine.module.config.to_dict())
     meta = parts.samples.store.meta
     return MetricsWriter(
@@ -169,6 +168,7 @@ def _metrics(parts: Parts, tokens: int) -> MetricsWriter:
         flops_per_token=flops_per_token(shape, meta.tokens / meta.rows),
         world_size=parts.ranks.world_size,
         device=parts.device,
+        recent=losses_before_all(parts.run, start) if parts.held_out else [],
     )
 
 

@@ -35,7 +35,7 @@ def test_relative_paths_are_seen_from_the_folder_the_command_was_typed_in(demo: 
     plan = planned(work, "data.train=mine.jsonl", "data.eval=null", "runs_root=out")
     assert [source.paths for source in plan.train_data.sources] == [(str(work / "mine.jsonl"),)]
     assert Path(plan.run_dir).parent == work / "out"
-    assert plan.eval_data is None
+    assert plan.eval_data == {}
 
 
 @pytest.mark.parametrize(
