@@ -1,4 +1,6 @@
-"""Follows metrics.jsonl and samples.jsonl and hands their records to W&B. `python -m launcher.track.wandb_follower RUN_DIR`.
+"""Follows metrics.jsonl and samples.jsonl, and hands their records to W&B.
+
+`python -m launcher.track.wandb_follower RUN_DIR`
 
 Ends when its standard input closes, which the death of the trainer does too.
 """
@@ -82,35 +84,40 @@ Position: TypeAlias = dict[str, int]
 
 def _send(wandb_run: Any, run: RunDir, position: Position) -> Position:
     """Send the whole metrics behind the position; returns the new position."""
-    records, position = _new(run, run.metrics, "bytes", position)
+    records, size = _new(run.metrics, position["bytes"])
     for record in records:
         wandb_run.log({key: value for key, value in record.items() if value is not None})
-    return position
+    return _sent(run, position, "bytes", size)
 
 
 def _send_samples(wandb_run: Any, run: RunDir, position: Position) -> Position:
     """The same of answers: one table for each step."""
     import wandb
 
-    records, position = _new(run, run.samples, "samples", position)
+    records, size = _new(run.samples, position["samples"])
     for step, answers in itertools.groupby(records, key=lambda record: record["step"]):
         rows = [[step, record["prompt"], record["answer"]] for record in answers]
         wandb_run.log({"step": step, "samples": wandb.Table(columns=["step", "prompt", "answer"], data=rows)})
-    return position
+    return _sent(run, position, "samples", size)
 
 
-def _new(run: RunDir, file: Path, name: str, position: Position) -> tuple[list[dict[str, Any]], Position]:
-    """The whole records of a file behind the position, and the position behind them, which is noted."""
-    if not file.exists():
-        return [], position
-    with file.open("rb") as opened:
-        opened.seek(position[name])
-        data = opened.read()
+def _new(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole records of a file behind byte `start`, and how many bytes they are."""
+    if not path.exists():
+        return [], 0
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
-    if whole:
-        position = {**position, name: position[name] + len(whole)}
+    return [json.loads(line) for line in whole.splitlines()], len(whole)
+
+
+def _sent(run: RunDir, position: Position, name: str, size: int) -> Position:
+    """The position behind so many bytes more of a file, which is noted."""
+    if size:
+        position = {**position, name: position[name] + size}
         publish_json(run.wandb_position, position)
-    return [json.loads(line) for line in whole.splitlines()], position
+    return position
 
 
 def _read_position(run: RunDir) -> Position:
