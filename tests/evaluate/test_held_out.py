@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
+import torch.distributed as dist
 
-from launcher.evaluate.held_out import Summed, by_slice, measured
-from launcher.evaluate.sets import Groups
+from launcher.data.feed.batches import Layout
+from launcher.data.feed.samples import Samples
+from launcher.evaluate.held_out import Summed, by_slice, measured, summed_all
+from launcher.evaluate.sets import Groups, HeldOutSet
 from launcher.objectives.registry import load
+from tests.data.conftest import MakeStore, make_store
+from tests.evaluate.engines import Engine
 
+__all__ = ["make_store"]
 SFT = load("sft")
 
 
@@ -69,3 +77,47 @@ def test_a_slice_adds_up_every_group_that_has_the_value() -> None:
     }
     assert found["source"]["book"] == {"examples": 2, "tokens": 3, "loss": 2.0, "token_accuracy": pytest.approx(1 / 3)}
     assert found["source"]["web"]["examples"] == 2
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_rows_told_apart_add_up_to_the_rows_together(alone: None, make_store: MakeStore) -> None:
+    rows = [([3 + number, *range(20, 22 + number % 4)], [False, *[True] * (2 + number % 4)]) for number in range(11)]
+    samples, engine = Samples(make_store(rows), packed=False), Engine()
+    of = np.array([number % 3 for number in range(11)])
+    groups = Groups(of=of, members=np.array([[0], [1], [2]]), values={"kind": ("a", "b", "c")})
+    layout = Layout(micro_batch_size=2, pad_id=0, flat=False)
+
+    def summed_by(held_out: HeldOutSet) -> Summed:
+        found = summed_all(
+            engine,
+            SFT,
+            held_out,
+            layout,
+            device=torch.device("cpu"),
+            before_batch=lambda: None,
+            stopped=lambda: False,
+        )
+        assert found is not None
+        return found
+
+    whole, apart = summed_by(HeldOutSet(samples=samples)), summed_by(HeldOutSet(samples=samples, groups=groups))
+    assert engine.training
+    assert apart.totals.sum(axis=0) == pytest.approx(whole.totals.sum(axis=0), rel=1e-5)
+    assert (apart.tokens.sum(), apart.examples.tolist()) == (whole.tokens.sum(), [4, 4, 3])
+    engine.eval()
+    for place, numbers in enumerate(by_slice(SFT, apart, groups)["kind"].values()):
+        loss = 0.0
+        for number in range(place, 11, 3):
+            ids = torch.tensor([rows[number][0]])
+            with torch.no_grad():
+                logps = engine.module(input_ids=ids).logits[0, :-1].log_softmax(dim=-1)
+            loss -= float(logps.gather(1, ids[0, 1:, None]).sum())
+        tokens = sum(len(rows[number][0]) - 1 for number in range(place, 11, 3))
+        assert numbers["tokens"] == tokens
+        assert numbers["loss"] == pytest.approx(loss / tokens, rel=1e-5)
