@@ -17,9 +17,9 @@ from launcher.models.teacher import teacher_model
 from launcher.plain import plain
 from launcher.runplan import Fingerprint, RunPlan
 
-LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "watchdog", "health")
+LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "watchdog", "health", "evaluate")
 """Config groups that change where and how a run is carried out, not what comes of it."""
-LAUNCH_DATA_SETTINGS = ("cache_dir", "workers")
+LAUNCH_DATA_SETTINGS = ("cache_dir", "workers", "slices")
 """The same within `data`."""
 FILES_MARKED = 16
 """Files of a source whose contents count."""

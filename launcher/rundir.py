@@ -77,6 +77,16 @@ class RunDir:
         return self.root / "metrics.jsonl"
 
     @property
+    def samples(self) -> Path:
+        """What the model answered to the run's prompts, at every evaluation."""
+        return self.root / "samples.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The run as a page."""
+        return self.root / "report.html"
+
+    @property
     def checkpoints(self) -> Path:
         """Committed checkpoints."""
         return self.root / "checkpoints"

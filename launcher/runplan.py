@@ -17,7 +17,7 @@ from launcher.errors import NotFoundError, Problem, UserError
 from launcher.plain import plain
 from launcher.publish import publish_json
 
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,8 +138,8 @@ class RunPlan:
     """Estimate per GPU."""
     train_data: DataSpec
     """Training rows and all that decides their tokens."""
-    eval_data: DataSpec | None
-    """Held-out rows."""
+    eval_data: dict[str, DataSpec]
+    """The same of held-out rows, by set: `eval` where it has no name, else `eval_NAME`."""
     data_cache: str
     """Folder of tokenised data."""
     lead: Lead

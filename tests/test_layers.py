@@ -37,8 +37,11 @@ TORCH_FREE = (
     "data.read",
     "data.source",
     "models.shape",
+    "measures",
     "objectives.registry",
     "track",
+    "track.curves",
+    "track.plot",
 )
 NODE_SIDE = ("node", "train", "models", "objectives", "evaluate", "checkpoint", "track")
 
@@ -109,7 +112,7 @@ def test_the_submitting_side_reaches_nothing_heavy_when_it_is_imported(module: s
     assert not {name.split(".")[0] for name in reached(module)} & HEAVY
 
 
-READING_VERBS = ("main", "ls", "status", "why", "logs", "cancel", "ckpt")
+READING_VERBS = ("main", "ls", "status", "why", "logs", "cancel", "ckpt", "report")
 
 
 @pytest.mark.parametrize("module", [f"cli.{verb}" for verb in READING_VERBS])

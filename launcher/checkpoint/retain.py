@@ -48,7 +48,8 @@ def to_remove(steps: Sequence[int], policy: Policy, costs: Mapping[int, float]) 
     return sorted(set(steps) - kept)
 
 
-_LESS_IS_BETTER = ("loss", "perplexity", "error")
+_LESS_IS_BETTER = ("loss", "loss_change", "perplexity", "error")
+"""How such measures end; what comes before may be the name of a set."""
 
 
 class HeldOut:
@@ -65,7 +66,7 @@ class HeldOut:
     @staticmethod
     def cost(metric: str, value: float) -> float:
         """The cost of a value of that measure, and the value of a cost: losses and errors as they are, others less."""
-        return value if any(word in metric for word in _LESS_IS_BETTER) else -value
+        return value if metric.endswith(_LESS_IS_BETTER) else -value
 
     def read(self) -> Mapping[int, float]:
         """Cost by step; a step that was evaluated twice counts as it was last."""

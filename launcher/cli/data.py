@@ -51,11 +51,11 @@ def _require_sense(options: argparse.Namespace) -> None:
 
 def _with_template(plan: RunPlan) -> RunPlan:
     """The plan with the user's own chat template: there is no run directory to hold a copy."""
-    template, held_out = plan.config.data.chat_template, plan.eval_data
+    template = plan.config.data.chat_template
     return replace(
         plan,
         train_data=replace(plan.train_data, chat_template=template),
-        eval_data=None if held_out is None else replace(held_out, chat_template=template),
+        eval_data={key: replace(spec, chat_template=template) for key, spec in plan.eval_data.items()},
     )
 
 
@@ -101,18 +101,14 @@ def _check(plan: RunPlan, folders: dict[str, Path], options: argparse.Namespace)
     from launcher.data.tokens import TokenStore
     from launcher.publish import publish_text
 
-    specs = {"train": plan.train_data, "eval": plan.eval_data}
+    specs = {"train": plan.train_data, **plan.eval_data}
     stores = {name: TokenStore(folder) for name, folder in folders.items()}
-    sets = tuple(
-        set_report(name, str(stores[name].folder), stores[name].meta, spec)
-        for name, spec in specs.items()
-        if spec is not None
-    )
+    sets = tuple(set_report(name, str(stores[name].folder), stores[name].meta, spec) for name, spec in specs.items())
     found = report(
         sets,
         packing=plan.config.data.packing,
         global_batch_size=plan.batch.global_batch_size // objective_of(plan.config).needs.answers,
-        shared=shared_rows(*stores.values()) if len(stores) > 1 else 0,
+        shared=shared_rows(*stores.values()),
     )
     if options.html is not None:
         publish_text(options.html, report_html(found, plan.recipe))

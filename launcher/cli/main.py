@@ -29,6 +29,7 @@ VERBS = {
     "resume": "go on from a checkpoint",
     "data": "prepare a recipe's data, look at it, judge it",
     "ckpt": "list, verify or prune a run's checkpoints",
+    "report": "one or several runs as a page: curves, held-out losses, answers, failures",
     "export": "write a Hugging Face model directory",
 }
 """Each has a module of its name in this package, with `arguments(parser)` and `run(options) -> ExitCode`."""

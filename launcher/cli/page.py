@@ -72,7 +72,10 @@ def _batch(plan: RunPlan) -> Iterator[str]:
     length = f"{train.epochs:g} epochs" if train.max_steps is None else _count(train.max_steps, "step")
     yield length + (f", to be stopped after step {train.stop_at}" if train.stop_at else "") + f", seed {train.seed}"
     every = "at the start and the end" if train.eval_every is None else f"every {_count(train.eval_every, 'step')}"
-    yield f"evaluated {every}" if plan.eval_data is not None else "not evaluated (data.eval is null)"
+    yield f"evaluated {every}" if plan.eval_data else "not evaluated (data.eval is null)"
+    if plan.config.evaluate.prompts:
+        asked = _count(len(plan.config.evaluate.prompts), "prompt")
+        yield f"{asked} answered each time, in at most {plan.config.evaluate.max_new_tokens} tokens"
     if train.patience is not None:
         best_by = plan.config.checkpoint.best_by
         yield f"stopped early after {_count(train.patience, 'evaluation')} without a better {best_by}"
@@ -152,8 +155,8 @@ def _optimiser(plan: RunPlan) -> Iterator[str]:
 
 def _data(plan: RunPlan) -> Iterator[str]:
     yield from _sources("train", plan.train_data)
-    if plan.eval_data is not None:
-        yield from _sources("eval ", plan.eval_data)
+    for key, spec in plan.eval_data.items():
+        yield from _sources(f"{key:<5}", spec)
     template = plan.train_data.chat_template or "the tokenizer's own"
     yield f"chat template {template}; longer rows: {plan.train_data.overlong.value}"
     yield f"tokenised data is kept in {plan.data_cache}"

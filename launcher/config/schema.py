@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher.config.adapter import AdapterConfig
 from launcher.config.cluster import ClusterConfig
+from launcher.config.evaluate import EvaluateConfig
 from launcher.config.survival import GuardConfig, HealthConfig, RetryConfig, WatchdogConfig
 from launcher.data.source import CleanConfig, Format, Overlong, TrainOn
 
@@ -115,7 +116,9 @@ class DataConfig:
     train: Any
     """A path or pattern, a list of these, or entries {path or hub, format, columns, limit, weight, …}."""
     eval: Any
-    """Held-out data, written like `train`; null trains without evaluation."""
+    """Held-out data, written like `train`, or several sets of it, {NAME: data}; null trains without evaluation."""
+    slices: list[str]
+    """Fields of held-out rows, or tags of their sources, by whose values losses are told apart as well."""
     format: Format
     """Row format of sources that name none of their own; `auto` detects it."""
     train_on: TrainOn
@@ -254,7 +257,7 @@ class CheckpointConfig:
     keep_best: int | None
     """So many checkpoints with the best held-out results stay as well …"""
     best_by: str
-    """… by this measure of metrics.jsonl: `eval_loss`, `eval_accuracy` …"""
+    """… by this measure of metrics.jsonl: `eval_loss`, `eval_accuracy`, `eval_NAME_loss` …"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,4 +304,5 @@ class Config:
     watchdog: WatchdogConfig
     guard: GuardConfig
     health: HealthConfig
+    evaluate: EvaluateConfig
     deepspeed: DeepSpeedConfig

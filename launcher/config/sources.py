@@ -70,6 +70,27 @@ def source_entries(value: Any, where: str, problems: list[Problem]) -> list[Entr
     return entries
 
 
+HELD_OUT = "eval"
+"""Key of held-out rows without a name."""
+
+
+def held_out_sets(value: Any) -> dict[str, Any]:
+    """What is written under `data.eval`, set by set: `eval` where it is one without a name, else `eval_NAME` each.
+
+    A mapping is one source if any of its keys is a source's, and else holds a set under every name.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, dict) and not set(value) & {item.name for item in dataclasses.fields(Entry)}:
+        return {f"{HELD_OUT}_{name}": rows for name, rows in value.items()}
+    return {HELD_OUT: value}
+
+
+def typed(key: str) -> str:
+    """The config key of `train`, `eval` or `eval_NAME`, as users type it."""
+    return f"data.{HELD_OUT}.{key.removeprefix(f'{HELD_OUT}_')}" if key.startswith(f"{HELD_OUT}_") else f"data.{key}"
+
+
 def written(entry: Entry) -> dict[str, Any]:
     """The entry as plain values, defaults left out."""
     values = {item.name: getattr(entry, item.name) for item in dataclasses.fields(entry)}

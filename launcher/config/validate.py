@@ -12,9 +12,10 @@ from typing import Any
 from launcher.config.cluster import ClusterKind
 from launcher.config.partial import partial_problems
 from launcher.config.schema import Config, Dtype, Init
-from launcher.config.sources import source_entries
+from launcher.config.sources import HELD_OUT, held_out_sets, source_entries, typed
 from launcher.data.source import Learns, Overlong
 from launcher.errors import Problem, closest_first
+from launcher.measures import best_names
 from launcher.objectives import registry
 from launcher.plain import plain
 from launcher.secrets import SECRET_NAME, secret_values
@@ -33,6 +34,7 @@ def validate(config: Config) -> list[Problem]:
         _schedule,
         _zero,
         _data,
+        _evaluate,
         _model,
         partial_problems,
         _rollouts,
@@ -52,7 +54,7 @@ PATH_KEYS = (
     "runs_root",
 )
 """Keys whose values name files and folders."""
-READING_KEYS = ("objective", *PATH_KEYS)
+READING_KEYS = ("objective", "evaluate.prompts", *PATH_KEYS)
 """Keys that decide what is read, and as what; where one is at fault, the disk is not looked at."""
 
 
@@ -141,17 +143,28 @@ def _checkpoint(config: Config) -> Iterator[Problem]:
                 message="it keeps nothing in addition: with checkpoint.keep_last=null every checkpoint stays",
                 remedy=f"write checkpoint.keep_last=N, or checkpoint.{name}=null",
             )
-    if not checkpoint.best_by.startswith("eval_"):
-        yield Problem(
-            where="checkpoint.best_by",
-            message=f"{checkpoint.best_by!r} is not a held-out measure",
-            valid="eval_loss, eval_token_accuracy, eval_accuracy, … as metrics.jsonl names them",
-        )
+    yield from _best_by(config)
     if checkpoint.keep_best is not None and config.data.eval is None:
         yield Problem(
             where="checkpoint.keep_best",
             message="without held-out data (data.eval=null) there is no best",
             remedy="name data.eval, or write checkpoint.keep_best=null",
+        )
+
+
+def _best_by(config: Config) -> Iterator[Problem]:
+    name, best_by = config.objective.name, config.checkpoint.best_by
+    made = registry.checked(name, config.objective.options, []) if name in registry.names() else None
+    # Of an objective that is none, something else is told.
+    names = [best_by] if made is None else best_names(made, held_out_sets(config.data.eval))
+    if len(set(names)) < len(names):
+        twice = next(one for one in names if names.count(one) > 1)
+        yield Problem(where="data.eval", message=f"two measures would be called {twice}", remedy="rename a set")
+    if best_by not in names:
+        yield Problem(
+            where="checkpoint.best_by",
+            message=f"{best_by!r} is not a held-out measure of this run",
+            valid=", ".join(closest_first(best_by, names, limit=len(names))),
         )
 
 
@@ -221,8 +234,8 @@ def _zero(config: Config) -> Iterator[Problem]:
 def _data(config: Config) -> Iterator[Problem]:
     problems: list[Problem] = []
     source_entries(config.data.train, "data.train", problems)
-    if config.data.eval is not None:
-        source_entries(config.data.eval, "data.eval", problems)
+    for key, value in held_out_sets(config.data.eval).items():
+        source_entries(value, typed(key), problems)
     yield from problems
     yield from _positive("data.seq_len", config.data.seq_len)
     yield from _positive("data.workers", config.data.workers)
@@ -231,6 +244,35 @@ def _data(config: Config) -> Iterator[Problem]:
     yield from _positive("data.clean.ngram", clean.ngram)
     yield from _share("data.clean.similarity", clean.similarity)
     yield from _share("data.clean.most_broken", clean.most_broken)
+
+
+SET_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _evaluate(config: Config) -> Iterator[Problem]:
+    value, sets = config.data.eval, held_out_sets(config.data.eval)
+    for name in [str(name) for name in value] if isinstance(value, dict) and HELD_OUT not in sets else []:
+        if not SET_NAME.fullmatch(name):
+            yield Problem(
+                where=f"data.eval.{name}",
+                message=f"{name!r} cannot stand in the name of a measure",
+                valid="a letter, then letters, digits and _, all in lower case",
+            )
+    if value is not None and not sets:
+        yield Problem(where="data.eval", message="no set is named", valid="{NAME: data, …}, data, or null")
+    slices, evaluate = config.data.slices, config.evaluate
+    if len(set(slices)) < len(slices) or "" in slices:
+        yield Problem(where="data.slices", message=f"{slices} are not names of fields, each once")
+    yield from _positive("evaluate.max_new_tokens", evaluate.max_new_tokens)
+    prompts = evaluate.prompts
+    if not isinstance(prompts, str) and not (
+        isinstance(prompts, list) and all(isinstance(one, str) for one in prompts)
+    ):
+        yield Problem(where="evaluate.prompts", message=f"{prompts!r} are no texts", valid="[TEXT, TEXT], or a file")
+    for key, asked in (("data.slices", slices), ("evaluate.prompts", prompts)):
+        if asked and value is None:
+            remedy = f"name data.eval, or write {key}=[]"
+            yield Problem(where=key, message="nothing is evaluated (data.eval=null)", remedy=remedy)
 
 
 def _model(config: Config) -> Iterator[Problem]:
@@ -246,6 +288,9 @@ def _model(config: Config) -> Iterator[Problem]:
                 message=f"split, but an example of objective={name} is nothing without its end",
                 valid="drop, stop, truncate_left, truncate_right",
             )
+        if made is not None and made.needs.head is not None and config.evaluate.prompts:
+            message = f"a model of objective={name} gives numbers, and no answers"
+            yield Problem(where="evaluate.prompts", message=message, remedy="write evaluate.prompts=[]")
     yield from problems
     if config.model.init is Init.random and config.model.revision is not None:
         yield Problem(where="model.revision", message="a revision has no meaning with model.init=random", valid="null")

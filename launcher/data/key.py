@@ -122,7 +122,9 @@ def _paths(spec: DataSpec) -> list[str]:
 
 
 def _settings(spec: DataSpec) -> dict[str, Any]:
-    return {
+    # Absent where nobody asks for them, so that what was prepared before there were any is found.
+    slices = {"slices": list(spec.slices)} if spec.slices else {}
+    return slices | {
         "data_version": DATA_VERSION,
         "sources": [_source(source) for source in spec.sources],
         "held_out": [_source(source) for source in spec.held_out] if looks_for_held_out(spec) else [],

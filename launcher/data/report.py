@@ -30,7 +30,7 @@ class SetReport:
     """One prepared data set: the training rows, or the held-out ones."""
 
     name: str
-    """`train` or `eval`."""
+    """`train`, `eval` or `eval_NAME`."""
     folder: str
     """Where it is prepared."""
     rows_in: int
@@ -129,20 +129,26 @@ def report(sets: tuple[SetReport, ...], *, packing: bool, global_batch_size: int
         samples_per_epoch=samples,
         steps_per_epoch=math.ceil(samples / global_batch_size),
         tokens_per_epoch=train.tokens,
-        faults=leaked if len(sets) > 1 and _found(sets, shared) > MUCH_LEAKED * sets[1].rows else (),
+        faults=leaked if leaked and _found(sets, shared) > MUCH_LEAKED * _held_out_rows(sets) else (),
         warnings=(*leaked, *_warnings(sets, samples, global_batch_size)),
     )
 
 
-def shared_rows(train: TokenStore, held_out: TokenStore) -> int:
+def shared_rows(train: TokenStore, *held_out: TokenStore) -> int:
     """Held-out rows that are training rows, token by token. Reads every training row once."""
-    wanted = {_digest(held_out, row) for row in range(len(held_out))}
+    if not held_out:
+        return 0
+    wanted = {_digest(store, row) for store in held_out for row in range(len(store))}
     trained = (_digest(train, row) for row in range(len(train)))
     return len(wanted.intersection(trained))
 
 
 def _digest(store: TokenStore, row: int) -> bytes:
     return hashlib.blake2b(store.row(row)[0].tobytes(), digest_size=16).digest()
+
+
+def _held_out_rows(sets: tuple[SetReport, ...]) -> int:
+    return sum(one.rows for one in sets[1:])
 
 
 def _found(sets: tuple[SetReport, ...], shared: int) -> int:
@@ -159,7 +165,7 @@ def _leaked(sets: tuple[SetReport, ...], shared: int) -> tuple[Problem, ...]:
     return (
         Problem(
             where="data.eval",
-            message=f"{found:,} training rows hold words of the {sets[1].rows:,} held-out ones; {fate}",
+            message=f"{found:,} training rows hold words of the {_held_out_rows(sets):,} held-out ones; {fate}",
             remedy="hold out rows that are not among the training rows",
         ),
     )
@@ -167,7 +173,7 @@ def _leaked(sets: tuple[SetReport, ...], shared: int) -> tuple[Problem, ...]:
 
 def _warnings(sets: tuple[SetReport, ...], samples: int, global_batch_size: int) -> Iterator[Problem]:
     for one in sets:
-        key = f"data.{one.name}"
+        key = f"data.{one.name.replace('eval_', 'eval.', 1)}"
         if not one.labelled and one.trained_tokens < LITTLE_TRAINED * one.tokens:
             share = f"{one.trained_tokens:,} of {one.tokens:,} tokens carry loss"
             yield Problem(where=key, message=share, remedy="data.train_on=all trains on prompts as well")

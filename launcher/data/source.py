@@ -197,6 +197,8 @@ class DataSpec:
     """What a row is."""
     labels: tuple[str, ...] = ()
     """The classes, in the order in which they are numbered."""
+    slices: tuple[str, ...] = ()
+    """Fields whose values are kept for each row."""
 
     @property
     def target_width(self) -> int:

@@ -12,14 +12,13 @@ from launcher.runplan import RunPlan
 
 
 def prepare_data(plan: RunPlan, model: Path, workers: int) -> dict[str, Path]:
-    """The prepared folders of `train` and, if there is any, `eval`; `model` holds the tokenizer.
+    """The prepared folders of `train` and of each held-out set, by its key; `model` holds the tokenizer.
 
     Raises UserError for data that cannot be used.
     """
-    specs = {"train": plan.train_data, "eval": plan.eval_data}
+    specs = {"train": plan.train_data, **plan.eval_data}
     with shown(sys.stderr) as report:
         return {
             name: prepare(replace(spec, tokenizer=str(model)), Path(plan.data_cache), workers=workers, report=report)
             for name, spec in specs.items()
-            if spec is not None
         }

@@ -66,12 +66,15 @@ class Classify:
     """Cross-entropy over classes, binary cross-entropy for each class, or squared error."""
 
     name = "classify"
+    summaries: tuple[str, ...] = ()
 
     def __init__(self, options: Options) -> None:
         self._kind = options.kind
         self._labels = options.labels
         head = Head(outputs=len(options.labels) or 1, labels=options.labels, problem_type=_PROBLEM_TYPES[options.kind])
         self.needs = Needs(learns=_LEARNS[options.kind], per=Per.example, head=head)
+        if options.kind is not Kind.regression:
+            self.summaries = ("f1_macro", "f1_micro", "calibration_error")
         self.measures = ("absolute_error",) if options.kind is Kind.regression else ("accuracy",)
 
     def score(self, model: torch.nn.Module, batch: MicroBatch) -> Scored:

@@ -141,7 +141,9 @@ class Objective(Protocol):
         ...
 
     def summarise(self, counts: list[float]) -> dict[str, float]:
-        """Metrics of a held-out set from the sum of its `Scored.counts`; empty where there are none."""
+        """Metrics of a held-out set from the sum of its `Scored.counts`; empty where there are none. An attribute
+        `summaries` names them, where there are any.
+        """
         ...
 
 

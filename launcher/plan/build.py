@@ -24,7 +24,8 @@ from launcher.plan.deepspeed import deepspeed_config
 from launcher.plan.frozen import frozen_parameters
 from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
-from launcher.plan.paths import check_paths, data_spec, locate
+from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
+from launcher.plan.prompts import with_prompts
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
 from launcher.rundir import RunDir
 from launcher.runplan import PLAN_VERSION, Batch, Measured, RunPlan, Topology
@@ -84,6 +85,11 @@ def plan_config(
     config = locate(config, work_dir)
     run_dir = RunDir(Path(config.runs_root) / run_id)
     found += [*check_paths(config, run_dir), *secrets_in(config)]
+    asking = with_prompts(config)
+    if isinstance(asking, Problem):
+        found.append(asking)
+    else:
+        config = asking
     topology = Topology(nodes=config.cluster.nodes, ranks_per_node=config.cluster.gpus_per_node)
     shape = model_shape(config.model)
     if isinstance(shape, Problem):
@@ -103,8 +109,7 @@ def plan_config(
         raise UserError(*_distinct(found))
     assert isinstance(batch, Batch)
     assert isinstance(shape, ShapeConfig)
-    train_data = data_spec(config, "train", run_dir)
-    assert train_data is not None
+    train_data = train_spec(config, run_dir)
     assert config.data.cache_dir is not None
     memory = plan_memory(config, shape, topology.world_size, batch.micro_batch_size, frozen)
     lead = plan_lead(config, memory, topology, measured)
@@ -120,7 +125,7 @@ def plan_config(
         batch=batch,
         memory=memory,
         train_data=train_data,
-        eval_data=data_spec(config, "eval", run_dir),
+        eval_data=eval_specs(config, run_dir),
         data_cache=config.data.cache_dir,
         lead=lead,
         deepspeed=deepspeed,

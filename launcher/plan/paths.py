@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from launcher.config.adapter import AdapterKind
 from launcher.config.schema import Config, Init
-from launcher.config.sources import Entry, source_entries, written
+from launcher.config.sources import HELD_OUT, Entry, held_out_sets, source_entries, typed, written
 from launcher.data.check import check_head, check_template
 from launcher.data.files import expanded
 from launcher.data.source import DataSpec, Hub, Source
@@ -36,7 +36,7 @@ def locate(config: Config, work_dir: Path) -> Config:
     def of_model(path: str) -> str:
         return absolute(path) if looks_local(path) or (work_dir / path).is_dir() else path
 
-    data, model, objective = config.data, config.model, config.objective
+    data, model, objective, prompts = config.data, config.model, config.objective, config.evaluate.prompts
     options = registry.located(objective.name, objective.options, of_model)
     rollouts = objective_of(config).needs.rollouts
     if rollouts is not None:
@@ -50,26 +50,48 @@ def locate(config: Config, work_dir: Path) -> Config:
         data=replace(
             data,
             train=entries(data.train, "data.train"),
-            eval=None if data.eval is None else entries(data.eval, "data.eval"),
+            eval=_held_out_entries(data.eval, entries),
             chat_template=None if data.chat_template is None else absolute(data.chat_template),
             cache_dir=absolute(data.cache_dir) if data.cache_dir else os.path.join(root, ".data"),
         ),
+        evaluate=replace(config.evaluate, prompts=absolute(prompts) if isinstance(prompts, str) else prompts),
     )
 
 
-def data_spec(config: Config, key: str, run: RunDir) -> DataSpec | None:
-    """What decides the tokens of `data.train` or `data.eval`; None where there is no such data.
+def _held_out_entries(value: Any, entries: Callable[[Any, str], list[dict[str, Any]]]) -> Any:
+    """The held-out sets as they were written: one without a name, by name, or none."""
+    found = {key: entries(rows, typed(key)) for key, rows in held_out_sets(value).items()}
+    named = {key.removeprefix(f"{HELD_OUT}_"): rows for key, rows in found.items() if key != HELD_OUT}
+    return named or found.get(HELD_OUT)
 
-    Names the chat template's copy in the run directory: the user's own may change while the job waits.
-    """
-    value = getattr(config.data, key)
-    if value is None:
-        return None
+
+def train_spec(config: Config, run: RunDir) -> DataSpec:
+    """What decides the tokens of `data.train`; all held-out rows are kept out of it."""
+    held_out = [rows for value in _eval_sources(config).values() for rows in value]
+    return replace(_spec(config, _sources(config, config.data.train, "data.train"), run), held_out=tuple(held_out))
+
+
+def eval_specs(config: Config, run: RunDir) -> dict[str, DataSpec]:
+    """The same of each held-out set: `eval` where it has no name, else `eval_NAME`."""
+    slices = tuple(config.data.slices)
+    return {key: replace(_spec(config, rows, run), slices=slices) for key, rows in _eval_sources(config).items()}
+
+
+def _eval_sources(config: Config) -> dict[str, tuple[Source, ...]]:
+    """The sources of each held-out set."""
+    return {key: _sources(config, rows, typed(key)) for key, rows in held_out_sets(config.data.eval).items()}
+
+
+def _sources(config: Config, value: Any, where: str) -> tuple[Source, ...]:
+    return tuple(_source(config, entry) for entry in source_entries(value, where, []))
+
+
+def _spec(config: Config, sources: tuple[Source, ...], run: RunDir) -> DataSpec:
+    """Names the chat template's copy in the run directory: the user's own may change while the job waits."""
     needs = objective_of(config).needs
-    held_out = config.data.eval if key == "train" and config.data.eval is not None else []
     return DataSpec(
-        sources=tuple(_source(config, entry) for entry in source_entries(value, f"data.{key}", [])),
-        held_out=tuple(_source(config, entry) for entry in source_entries(held_out, "data.eval", [])),
+        sources=sources,
+        held_out=(),
         tokenizer=config.model.path,
         chat_template=None if config.data.chat_template is None else str(run.chat_template),
         train_on=config.data.train_on,
@@ -101,12 +123,9 @@ def _source(config: Config, entry: Entry) -> Source:
 
 def check_paths(config: Config, run: RunDir) -> Iterator[Problem]:
     """What is missing or unreadable on disk. The cost does not grow with the size of the data or of the model."""
-    for key in ("train", "eval"):
-        spec = data_spec(config, key, run)
-        if spec is None:
-            continue
+    for key, spec in {"train": train_spec(config, run), **eval_specs(config, run)}.items():
         for source in spec.sources:
-            yield from check_head(source, f"data.{key}", config.data.clean, learns=spec.learns, labels=spec.labels)
+            yield from check_head(source, typed(key), config.data.clean, learns=spec.learns, labels=spec.labels)
             if spec.chat_template is None and Path(spec.tokenizer).is_dir():
                 yield from check_template(source, Path(spec.tokenizer), "data.chat_template", spec.learns)
     yield from _check_chat_template(config.data.chat_template)

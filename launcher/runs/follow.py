@@ -100,7 +100,7 @@ class _Watch:
             return
         if is_step(record):
             self._screen.step(record)
-        else:
+        elif "eval_loss" in record:
             self._screen.evaluation(record)
 
     def _tell(self, event: dict[str, Any]) -> None:

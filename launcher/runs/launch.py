@@ -69,7 +69,7 @@ def submit(run: RunDir, plan: RunPlan, folder: Path) -> Launched:
 def is_prepared(plan: RunPlan) -> bool:
     """Whether the run's data is tokenised already, as far as this machine can see."""
     model = cached(plan.config.model)
-    specs = [spec for spec in (plan.train_data, plan.eval_data) if spec is not None]
+    specs = [plan.train_data, *plan.eval_data.values()]
     return model is not None and all(
         find(replace(spec, tokenizer=str(model)), Path(plan.data_cache)) is not None for spec in specs
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,6 +46,25 @@ def tail(path: Path, end: int | None = None) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     return _records(data if start == 0 else data[data.find(b"\n") + 1 :])
+
+
+def backwards(path: Path) -> Iterator[dict[str, Any]]:
+    """All records, the last first, a block of the file at a time; none where there is no file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        stop, rest = file.seek(0, 2), b""
+        while stop:
+            start = max(0, stop - TAIL_BYTES)
+            file.seek(start)
+            data = file.read(stop - start) + rest
+            # What comes before the block's first line end belongs to a line that begins in the block before.
+            cut = (data.find(b"\n") + 1 or len(data)) if start else 0
+            rest = data[:cut]
+            yield from reversed(_records(data[cut:]))
+            stop = start
 
 
 def last_steps(path: Path, attempt: int) -> list[dict[str, Any]]:

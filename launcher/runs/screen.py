@@ -132,7 +132,10 @@ class Bar:
 
 
 def _evaluation(record: dict[str, Any]) -> str:
-    return f"step {record['step']}  held-out loss {_number(record['eval_loss'])} over {record['eval_tokens']:,} tokens"
+    sets = [name for name in record if name.removesuffix("_loss") + "_tokens" in record and name != "eval_loss"]
+    each = ", ".join(f"{name[5:-5]} {_number(record[name])}" for name in sets if name.endswith("_loss"))
+    loss = _number(record["eval_loss"]) + (f" ({each})" if each else "")
+    return f"step {record['step']}  held-out loss {loss} over {record['eval_tokens']:,} tokens"
 
 
 def _number(value: float | None) -> str:

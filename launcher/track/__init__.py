@@ -1,1 +1,1 @@
-"""Tracking: metrics.jsonl is the truth; W&B follows it in a process of its own."""
+"""Tracking: metrics.jsonl is the truth; W&B follows it in a process of its own, and a page is made of it."""

@@ -1,10 +1,13 @@
-"""Follows metrics.jsonl and hands its records to W&B. `python -m launcher.track.wandb_follower RUN_DIR`.
+"""Follows metrics.jsonl and samples.jsonl, and hands their records to W&B.
+
+`python -m launcher.track.wandb_follower RUN_DIR`
 
 Ends when its standard input closes, which the death of the trainer does too.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -13,7 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from launcher.config.schema import WandbMode
 from launcher.plain import plain
@@ -34,12 +37,13 @@ def follow(run: RunDir, plan: RunPlan) -> None:
     wandb_run = _open(run, plan)
     OPENED.set()
     position = _read_position(run)
-    _write_position(run, position)
+    publish_json(run.wandb_position, position)
     over = False
     while not over:
         # The records written before the pipe closed are still to be read, so look at the pipe first.
         over = bool(select.select([sys.stdin], [], [], POLL_S)[0])
         position = _send(wandb_run, run, position)
+        position = _send_samples(wandb_run, run, position)
     wandb_run.finish()
 
 
@@ -74,29 +78,52 @@ def _open(run: RunDir, plan: RunPlan) -> Any:
     raise AssertionError("one mode or the other returns or raises")
 
 
-def _send(wandb_run: Any, run: RunDir, position: int) -> int:
-    """Send the whole records behind byte `position`; returns the new position."""
-    if not run.metrics.exists():
-        return position
-    with run.metrics.open("rb") as file:
-        file.seek(position)
+Position: TypeAlias = dict[str, int]
+"""How many bytes of each file are sent: `bytes` of metrics.jsonl, `samples` of samples.jsonl."""
+
+
+def _send(wandb_run: Any, run: RunDir, position: Position) -> Position:
+    """Send the whole metrics behind the position; returns the new position."""
+    records, size = _new(run.metrics, position["bytes"])
+    for record in records:
+        wandb_run.log({key: value for key, value in record.items() if value is not None})
+    return _sent(run, position, "bytes", size)
+
+
+def _send_samples(wandb_run: Any, run: RunDir, position: Position) -> Position:
+    """The same of answers: one table for each step."""
+    import wandb
+
+    records, size = _new(run.samples, position["samples"])
+    for step, answers in itertools.groupby(records, key=lambda record: record["step"]):
+        rows = [[step, record["prompt"], record["answer"]] for record in answers]
+        wandb_run.log({"step": step, "samples": wandb.Table(columns=["step", "prompt", "answer"], data=rows)})
+    return _sent(run, position, "samples", size)
+
+
+def _new(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole records of a file behind byte `start`, and how many bytes they are."""
+    if not path.exists():
+        return [], 0
+    with path.open("rb") as file:
+        file.seek(start)
         data = file.read()
     whole = data[: data.rfind(b"\n") + 1]
-    for line in whole.splitlines():
-        wandb_run.log({key: value for key, value in json.loads(line).items() if value is not None})
-    if whole:
-        _write_position(run, position + len(whole))
-    return position + len(whole)
+    return [json.loads(line) for line in whole.splitlines()], len(whole)
 
 
-def _write_position(run: RunDir, position: int) -> None:
-    publish_json(run.wandb_position, {"bytes": position})
+def _sent(run: RunDir, position: Position, name: str, size: int) -> Position:
+    """The position behind so many bytes more of a file, which is noted."""
+    if size:
+        position = {**position, name: position[name] + size}
+        publish_json(run.wandb_position, position)
+    return position
 
 
-def _read_position(run: RunDir) -> int:
-    """How much of metrics.jsonl earlier attempts have sent."""
+def _read_position(run: RunDir) -> Position:
+    """How much earlier attempts have sent."""
     path = run.wandb_position
-    return int(json.loads(path.read_text())["bytes"]) if path.is_file() else 0
+    return {"bytes": 0, "samples": 0} | (json.loads(path.read_text()) if path.is_file() else {})
 
 
 def main(run_dir: str) -> None:

@@ -1,16 +1,22 @@
-"""What a run does with its model between steps: has the untrained one speak first, evaluates on held-out rows."""
+"""What a run does with its model between steps: has the untrained one speak first, evaluates on held-out rows, asks it
+the run's prompts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from launcher.evaluate.held_out import held_out_all
+from launcher.evaluate.held_out import Summed, by_slice, measured, summed_all
+from launcher.evaluate.samples import Interview
 from launcher.faultpoints import Point, reach
+from launcher.objectives.protocol import Objective
 from launcher.objectives.registry import objective_of
 from launcher.runs.events import Event, record
 from launcher.train.early import EarlyStop
 from launcher.train.feed import layout_of
-from launcher.train.metrics import MetricsWriter
+from launcher.train.held_out import changes, gaps, losses_of, untrained_all
+from launcher.train.metrics import GAP_STEPS, MetricsWriter
 from launcher.train.parts import Ear, Parts
 from launcher.train.reference import Reference, reference_all
 from launcher.train.rollout import Play
@@ -25,10 +31,8 @@ def compare_all(parts: Parts, *, trained: bool) -> int | None:
     if not objective.needs.reference:
         return None
     layout = layout_of(parts.plan.config, parts.plan.batch)
-    sets = {"train": parts.samples, "eval": parts.held_out}
+    sets = {"train": parts.samples, **{key: held_out.samples for key, held_out in parts.held_out.items()}}
     for name, samples in sets.items():
-        if samples is None:
-            continue
         place, ear = Reference.of(parts.run, samples), Ear(parts)
         before = place.done() if parts.ranks.rank == 0 else 0
         whole = reference_all(
@@ -48,38 +52,67 @@ def compare_all(parts: Parts, *, trained: bool) -> int | None:
     return None
 
 
-def evaluator(parts: Parts, play: Play | None, metrics: MetricsWriter, early: EarlyStop) -> Callable[[int], int | None]:
-    """What evaluates after so many steps: the loss of held-out rows, or the answers to them; collective."""
+def evaluator_all(
+    parts: Parts, play: Play | None, metrics: MetricsWriter, early: EarlyStop
+) -> Callable[[int], int | None]:
+    """What evaluates after so many steps, and records it: the losses of held-out rows, or what answers to them are
+    worth. Making it is collective, and so is calling it.
+
+    It gives the signal where any rank must stop before all is measured: then nothing is recorded of it.
+    """
     plan = parts.plan
-    samples = parts.held_out
-    if samples is None:
+    if not parts.held_out:
         return lambda step: None
-    objective = parts.objective()
-    layout = layout_of(plan.config, plan.batch)
+    objective, layout = parts.objective(), layout_of(plan.config, plan.batch)
+    untrained = untrained_all(parts.run, parts.held_out)
+    interview = Interview(parts.run, plan, parts.ranks.attempt, parts.device) if plan.config.evaluate.prompts else None
 
     def evaluate(step: int) -> int | None:
         ear = Ear(parts)
 
-        def before_batch() -> None:
+        def before_pass() -> None:
             parts.watchdog.step()
             reach(Point.evaluate, rank=parts.ranks.rank, step=step)
 
-        if play is not None:
-            found = play.evaluate_all(samples, step=step, before_batch=before_batch, stopped=ear.stopped)
-        else:
-            found = held_out_all(
-                parts.engine,
-                objective,
-                samples,
-                layout,
-                device=parts.device,
-                before_batch=before_batch,
-                stopped=ear.stopped,
-            )
-        if found is None:
+        sums: dict[str, Summed] = {}
+        for key, held_out in parts.held_out.items():
+            if play is not None:
+                found = play.evaluate_all(held_out, step=step, before_batch=before_pass, stopped=ear.stopped)
+            else:
+                found = summed_all(
+                    parts.engine,
+                    objective,
+                    held_out,
+                    layout,
+                    device=parts.device,
+                    before_batch=before_pass,
+                    stopped=ear.stopped,
+                )
+            if found is None:
+                return ear.signal
+            sums[key] = found
+        if interview is not None and not interview.ask_all(parts.engine, step, before_pass, ear.stopped):
             return ear.signal
-        metrics.evaluation(step, found.named, tokens=found.tokens)
-        early.note(step, found.named)
+        told = measured(objective, sums)
+        losses = losses_of(told, parts.held_out)
+        if step == 0:
+            untrained.update(losses)
+        window = min(step, GAP_STEPS, plan.config.train.eval_every or GAP_STEPS)
+        told |= changes(losses, untrained) | gaps(losses, list(metrics.recent), window)
+        # The evaluation's own record comes last: where it is, all of the evaluation is.
+        slices = _slices(parts, objective, sums)
+        if slices:
+            metrics.slices(step, slices)
+        metrics.evaluation(step, told, tokens=sum(int(one.tokens.sum()) for one in sums.values()))
+        early.note(step, told)
         return None
 
     return evaluate
+
+
+def _slices(parts: Parts, objective: Objective, sums: Mapping[str, Summed]) -> dict[str, Any]:
+    return {
+        key: by_slice(objective, sums[key], held_out.groups)
+        for key, held_out in parts.held_out.items()
+        if held_out.groups is not None
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ def peak_flops(device: torch.device) -> float | None:
     return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
 
 
+GAP_STEPS = 100
+"""Steps, at most, whose losses a held-out loss is compared with."""
+
+
 class MetricsWriter:
     """Turns what the loop knows after a step into records; without a path (every rank but 0) it only counts."""
 
@@ -51,11 +55,15 @@ class MetricsWriter:
         flops_per_token: float,
         world_size: int,
         device: torch.device,
+        recent: Sequence[float] = (),
     ) -> None:
+        """`recent` are the losses of the last steps before, at most `GAP_STEPS`."""
         self._path = path
         self._attempt = attempt
         self.tokens = tokens
         """Trained tokens so far, over the whole run."""
+        self.recent: deque[float] = deque(recent, maxlen=GAP_STEPS)
+        """Losses of the last steps, the newest last."""
         self._flops_per_token = flops_per_token
         self._world_size = world_size
         self._device = device
@@ -87,6 +95,7 @@ class MetricsWriter:
         now = time.perf_counter()
         elapsed, self._last = now - self._last, now
         self.tokens += trained
+        self.recent.append(loss)
         self._write(
             step=step,
             loss=loss,
@@ -104,6 +113,10 @@ class MetricsWriter:
     def evaluation(self, step: int, measured: Mapping[str, float], *, tokens: int) -> None:
         """Record what was measured on held-out rows, of so many trained tokens, after `step` optimiser steps."""
         self._write(step=step, **measured, eval_tokens=tokens)
+
+    def slices(self, step: int, found: Mapping[str, Any]) -> None:
+        """Record losses by slice, {set: {field: {value: {…}}}}, after `step` optimiser steps."""
+        self._write(step=step, slices=found)
 
     def _write(self, **values: Any) -> None:
         if self._path is None:

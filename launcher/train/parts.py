@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from launcher.checkpoint.save import Saver
 from launcher.data.feed.order import Order
 from launcher.data.feed.samples import Samples
+from launcher.evaluate.sets import HeldOutSet
 from launcher.node.ranks import Ranks
 from launcher.node.stop import StopFlag
 from launcher.node.watchdog import Watchdog
@@ -34,7 +36,7 @@ class Parts:
     saver: Saver
     samples: Samples
     order: Order
-    held_out: Samples | None
+    held_out: Mapping[str, HeldOutSet]
     teacher: Judges | None = None
 
     def objective(self) -> Objective:

@@ -19,10 +19,10 @@ import torch.distributed as dist
 
 from launcher.data.feed.batches import MicroBatch, Played, side_by_side
 from launcher.data.feed.order import Int64Array, checksum
-from launcher.data.feed.samples import Samples
 from launcher.data.render.tokenizer import load_tokenizer
 from launcher.data.tokens import AnyArray
-from launcher.evaluate.held_out import Measured
+from launcher.evaluate.held_out import Summed
+from launcher.evaluate.sets import HeldOutSet
 from launcher.faultpoints import Point, reach
 from launcher.models.forward import sums_of_rows, token_logps
 from launcher.models.generation import Asked, answers, end_tokens
@@ -40,6 +40,7 @@ from launcher.train.skips import Skip, data_step
 
 SHOWN = 4
 """Answers of a rollout, or of an evaluation, that rollouts.jsonl gets."""
+_TOLD = ("loss", "reward", "answer_length")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,12 +78,18 @@ class Play:
         return (data for steps in rollouts for data in self._rollout_all(steps, skips))
 
     def evaluate_all(
-        self, samples: Samples, *, step: int, before_batch: Callable[[], None], stopped: Callable[[], bool]
-    ) -> Measured | None:
-        """One answer to each held-out question; collective. None where `stopped` said so meanwhile."""
-        rank, size = dist.get_rank(), dist.get_world_size()
+        self, held_out: HeldOutSet, *, step: int, before_batch: Callable[[], None], stopped: Callable[[], bool]
+    ) -> Summed | None:
+        """One answer to each held-out question; collective. None where `stopped` said so meanwhile.
+
+        Its loss is the reward with the sign turned: wherever a held-out loss is asked for, less is better.
+        """
+        rank, size, samples = dist.get_rank(), dist.get_world_size(), held_out.samples
         high = min(self._asks.at_once, math.ceil(len(samples) / size))
-        totals = torch.zeros(2, dtype=torch.float64, device=self._parts.device)
+        groups = held_out.groups
+        of = np.zeros(len(samples), dtype=np.int64) if groups is None else groups.of
+        count = 1 if groups is None else len(groups.members)
+        totals = torch.zeros((count, len(_TOLD)), dtype=torch.float64, device=self._parts.device)
         shown: list[ShownAnswer] = []
         self._parts.engine.eval()
         try:
@@ -96,17 +103,23 @@ class Play:
                 given = self._given(questions, keys, self._asks.eval_temperature, before_batch)
                 given = given[: max(0, min(high, len(samples) - wanted[0]))]
                 for each in given:
-                    totals += torch.tensor([each.reward, len(each.ids)], dtype=torch.float64, device=totals.device)
+                    told = (-each.reward, each.reward, len(each.ids))
+                    totals[int(of[each.question.sample])] += torch.tensor(
+                        told, dtype=torch.float64, device=totals.device
+                    )
                 shown += [self._told(each, step, held_out=True) for each in given[: SHOWN - len(shown)]]
         finally:
             self._parts.engine.train()
         dist.all_reduce(totals)
-        reward, tokens = totals.tolist()
-        count = max(1, len(samples))
         self._shown.add(shown)
-        # Wherever a held-out loss is asked for, less is better.
-        named = {"loss": -reward / count, "reward": reward / count, "answer_length": tokens / count}
-        return Measured(tokens=int(tokens), named={f"eval_{name}": value for name, value in named.items()})
+        summed = totals.cpu().numpy()
+        return Summed(
+            names=_TOLD,
+            totals=summed,
+            counts=None,
+            tokens=summed[:, 2].astype(np.int64),
+            examples=np.bincount(of, minlength=count),
+        )
 
     @property
     def _seed(self) -> int:

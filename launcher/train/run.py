@@ -18,6 +18,7 @@ from launcher.config.schema import Dtype
 from launcher.data.feed.prefetch import prefetch
 from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
+from launcher.evaluate.sets import open_sets
 from launcher.faultpoints import Point, reach
 from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
@@ -31,9 +32,10 @@ from launcher.runs.outcome import Ending
 from launcher.train.apart import refuse_leak_all
 from launcher.train.early import early_stop_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
-from launcher.train.evaluation import compare_all, evaluator
+from launcher.train.evaluation import compare_all, evaluator_all
 from launcher.train.feed import StepData, layout_of, order_of, step_data
 from launcher.train.guard import LossGuard
+from launcher.train.held_out import losses_before_all
 from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
@@ -74,10 +76,7 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     reach(Point.loaded, rank=ranks.rank)
     if samples.packed:
         refuse_leak_all(engine, device)
-    held_out = None
-    if plan.eval_data is not None:
-        store_held_out = TokenStore(Path(os.environ["LAUNCHER_EVAL_TOKENS"]))
-        held_out = Samples(store_held_out, packed=plan.config.data.packing, mismatched=needs.mismatched)
+    held_out = open_sets(plan, mismatched=needs.mismatched)
     teacher = teacher_all(plan, device)
     parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out, teacher)
     play = play_all(parts)
@@ -116,7 +115,7 @@ def _train_from(parts: Parts, play: Play | None, manifest: Manifest | None, skip
     if ranks.rank == 0:
         facts = {"step": start, "total_steps": total_steps, "world_size": ranks.world_size}
         record(run, Event.training_started, ranks.attempt, **facts)
-    metrics = _metrics(parts, tokens=manifest.tokens if manifest is not None else 0)
+    metrics = _metrics(parts, start, tokens=manifest.tokens if manifest is not None else 0)
     due = start in (0, total_steps) or (config.train.eval_every is not None and start % config.train.eval_every == 0)
     seed = config.train.seed
     objective = parts.objective()
@@ -129,7 +128,7 @@ def _train_from(parts: Parts, play: Play | None, manifest: Manifest | None, skip
                 data=data,
                 device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=evaluator(parts, play, metrics, early),
+                evaluate=evaluator_all(parts, play, metrics, early),
                 warn=lambda step, reason: _warn(parts, step, reason),
                 saver=parts.saver,
                 metrics=metrics,
@@ -149,8 +148,8 @@ def _train_from(parts: Parts, play: Play | None, manifest: Manifest | None, skip
                 save_every=config.checkpoint.every_steps,
                 early=early,
                 save_with_evaluation=config.train.patience is not None,
-                evaluates=plan.eval_data is not None,
-                owes_evaluation=owes_evaluation_all(run, start, due=due and plan.eval_data is not None),
+                evaluates=bool(plan.eval_data),
+                owes_evaluation=owes_evaluation_all(run, start, due=due and bool(plan.eval_data)),
             )
         )
 
@@ -176,7 +175,7 @@ def _data(
     return prefetch(feed, PREFETCH_STEPS)
 
 
-def _metrics(parts: Parts, tokens: int) -> MetricsWriter:
+def _metrics(parts: Parts, start: int, tokens: int) -> MetricsWriter:
     shape = shape_of(parts.engine.module.config.to_dict())
     meta, memory = parts.samples.store.meta, parts.plan.memory
     trained = min(1.0, memory.trained / memory.parameters)
@@ -187,6 +186,7 @@ def _metrics(parts: Parts, tokens: int) -> MetricsWriter:
         flops_per_token=flops_per_token(shape, meta.tokens / meta.rows, trained),
         world_size=parts.ranks.world_size,
         device=parts.device,
+        recent=losses_before_all(parts.run, start) if parts.held_out else [],
     )
 
 

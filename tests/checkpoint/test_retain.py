@@ -87,3 +87,9 @@ def test_the_latest_evaluation_of_a_step_counts(tmp_path: Path) -> None:
     with metrics.open("a") as file:
         file.write('ss": 1.5}\n{"broken "eval_loss"\n' + json.dumps({"step": 10, "eval_loss": 4}) + "\n")
     assert losses.read() == {0: 9.0, 10: 4.0, 20: 3.0, 40: 1.5}
+
+
+def test_what_is_better_is_said_by_a_measure_and_not_by_the_name_of_its_set() -> None:
+    less = ("eval_loss", "eval_general_loss", "eval_general_loss_change", "eval_x_perplexity", "eval_calibration_error")
+    more = ("eval_accuracy", "eval_error_cases_accuracy", "eval_loss_making_token_accuracy", "eval_f1_macro")
+    assert [HeldOut.cost(name, 2.0) for name in (*less, *more)] == [2.0] * len(less) + [-2.0] * len(more)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launcher.config.sources import Entry, source_entries, written
+from launcher.config.sources import Entry, held_out_sets, source_entries, typed, written
 from launcher.data.source import Format
 from launcher.errors import Problem
 
@@ -18,6 +18,19 @@ def test_data_is_a_path_a_list_or_entries() -> None:
         Entry(hub="owner/name", split="train", columns={"prompt": "question"}, weight=0.5)
     ]
     assert problems == []
+
+
+def test_held_out_rows_are_one_set_or_several_with_names() -> None:
+    assert held_out_sets(None) == {}
+    for one in ("a", ["a", "b"], {"path": "a"}, [{"path": "a", "limit": 3}]):
+        assert held_out_sets(one) == {"eval": one}
+    named = {"in_domain": "a", "general": {"hub": "b/c"}}
+    assert held_out_sets(named) == {"eval_in_domain": "a", "eval_general": {"hub": "b/c"}}
+    assert [typed(key) for key in ("train", "eval", "eval_in_domain")] == [
+        "data.train",
+        "data.eval",
+        "data.eval.in_domain",
+    ]
 
 
 def test_an_entry_is_written_without_its_defaults() -> None:

@@ -67,6 +67,17 @@ def test_the_demo_has_no_fault() -> None:
         ({"data__seq_len": 0}, "data.seq_len"),
         ({"data__train": []}, "data.train"),
         ({"data__train": 7}, "data.train"),
+        ({"data__eval": {"General": "a.jsonl"}, "checkpoint__best_by": "eval_loss"}, "data.eval.General"),
+        ({"data__eval": {"general": {"path": "a", "limit": 0}}}, "data.eval.general.limit"),
+        ({"data__eval": {}}, "data.eval"),
+        ({"data__slices": ["lang", "lang"]}, "data.slices"),
+        ({"data__slices": ["lang"], "data__eval": None}, "data.slices"),
+        ({"checkpoint__best_by": "eval_general_loss"}, "checkpoint.best_by"),
+        ({"checkpoint__best_by": "loss"}, "checkpoint.best_by"),
+        ({"evaluate__prompts": 7}, "evaluate.prompts"),
+        ({"evaluate__prompts": ["a", 7]}, "evaluate.prompts"),
+        ({"evaluate__prompts": ["a"], "data__eval": None}, "evaluate.prompts"),
+        ({"evaluate__max_new_tokens": 0}, "evaluate.max_new_tokens"),
         ({"objective__name": "sftt"}, "objective.name"),
         ({"model__revision": "main"}, "model.revision"),
         ({"cluster__nodes": 2}, "cluster.nodes"),
@@ -83,6 +94,23 @@ def test_a_rule_that_is_broken_names_its_key(changes: dict[str, Any], where: str
 def test_all_broken_rules_are_named_at_once() -> None:
     found = faults(zero__stage=9, optim__lr=-1, train__seed=-1, data__seq_len=0)
     assert len(found) == 4
+
+
+def test_best_by_takes_any_measure_of_any_set_and_tells_what_there_will_be() -> None:
+    sets = {"in_domain": "a.jsonl", "general": ["b.jsonl"]}
+    for name in ("eval_loss", "eval_general_loss", "eval_in_domain_loss_change", "eval_general_token_accuracy"):
+        assert faults(data__eval=sets, checkpoint__best_by=name) == []
+    (wrong,) = faults(data__eval=sets, checkpoint__best_by="eval_genral_loss")
+    assert wrong.valid.startswith("eval_general_loss, ")
+    assert "eval_in_domain_perplexity" in wrong.valid
+    # Another objective measures something else.
+    (wrong,) = faults(objective__name="reward", checkpoint__best_by="eval_perplexity")
+    assert "eval_accuracy" in wrong.valid
+
+
+def test_a_model_that_gives_numbers_is_asked_nothing() -> None:
+    found = faults(objective__name="reward", evaluate__prompts=["how are you?"])
+    assert [problem.where for problem in found] == ["evaluate.prompts"]
 
 
 def test_a_secret_of_the_environment_in_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from launcher.data.feed.batches import Layout, MicroBatch, eval_batches, micro_batches
+from launcher.data.feed.batches import Layout, MicroBatch, eval_batches, grouped_batches, micro_batches
 from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
 
@@ -145,3 +145,16 @@ def test_packed_evaluation_sees_each_row_once_with_equally_many_batches_per_rank
         begun = (batch.position_ids == 0) & (batch.input_ids != PAD)
         seen += (batch.input_ids[begun] - 100).tolist()
     assert sorted(seen) == list(range(23))
+
+
+@pytest.mark.parametrize(("ranks", "micro"), [(1, 1), (2, 2), (3, 4)])
+def test_batches_of_groups_hold_every_row_once_and_never_two_groups(store: TokenStore, ranks: int, micro: int) -> None:
+    samples, layout = Samples(store, packed=False), Layout(micro_batch_size=micro, pad_id=PAD, flat=False)
+    groups = np.array([2, 0, 1, 0, 0] * 4 + [1, 1, 1])
+    each = [
+        list(grouped_batches(samples, layout, groups, rank=rank, data_parallel_size=ranks)) for rank in range(ranks)
+    ]
+    assert len({len(mine) for mine in each}) == 1
+    held = [(group, row) for mine in each for group, batch in mine for row in rows_in(batch) if row >= 0]
+    assert sorted(held) == sorted((int(group), row) for row, group in enumerate(groups))
+    assert {len(batch.input_ids) for mine in each for _, batch in mine} == {micro}

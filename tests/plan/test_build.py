@@ -8,7 +8,7 @@ import pytest
 
 from launcher.data.source import Format
 from launcher.errors import UserError
-from launcher.plan.build import Request, new_run_id, plan_request
+from launcher.plan.build import Request, new_run_id, plan_config, plan_request
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from tests.fakes import write_rows
@@ -35,7 +35,7 @@ def test_relative_paths_are_seen_from_the_folder_the_command_was_typed_in(demo: 
     plan = planned(work, "data.train=mine.jsonl", "data.eval=null", "runs_root=out")
     assert [source.paths for source in plan.train_data.sources] == [(str(work / "mine.jsonl"),)]
     assert Path(plan.run_dir).parent == work / "out"
-    assert plan.eval_data is None
+    assert plan.eval_data == {}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,38 @@ def test_data_can_be_several_files_with_settings_of_their_own(demo: Path, work: 
     expected = (Format.messages, 2) if "limit" in typed else (Format.auto, None)
     assert (first.format, first.limit) == expected
     assert (second.format, second.limit) == (Format.auto, None)
+
+
+def test_held_out_sets_have_names_and_all_of_them_are_kept_from_training(demo: Path, work: Path) -> None:
+    for name in ("a", "b"):
+        write_rows(work / f"{name}.jsonl", 4)
+    plan = planned(work, "data.eval={in_domain:a.jsonl,general:{path:b.jsonl,limit:3}}", "data.slices=[lang]")
+    assert list(plan.eval_data) == ["eval_in_domain", "eval_general"]
+    general = plan.eval_data["eval_general"]
+    assert [(Path(source.paths[0]).name, source.limit) for source in general.sources] == [("b.jsonl", 3)]
+    assert (general.slices, plan.train_data.slices) == (("lang",), ())
+    assert [Path(source.paths[0]).name for source in plan.train_data.held_out] == ["a.jsonl", "b.jsonl"]
+    # A plan is made again of its own config when a run is resumed.
+    again = plan_config(plan.config, [], recipe="demo", run_id=plan.run_id, work_dir=work / "elsewhere")
+    assert again.eval_data == plan.eval_data
+    assert again.config == plan.config
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("p.txt", "one\n\ntwo, too\n"), ("p.jsonl", '{"prompt": "one"}\n"two, too"\n')]
+)
+def test_prompts_are_read_when_the_run_is_planned(demo: Path, work: Path, name: str, text: str) -> None:
+    (work / name).write_text(text)
+    assert planned(work, f"evaluate.prompts={name}").config.evaluate.prompts == ["one", "two, too"]
+    assert planned(work, "evaluate.prompts=[one,'two, too']").config.evaluate.prompts == ["one", "two, too"]
+
+
+def test_prompts_that_cannot_be_read_are_told_of(demo: Path, work: Path) -> None:
+    (work / "bad.jsonl").write_text('{"promt": "one"}\n')
+    for name in ("bad.jsonl", "none.txt"):
+        with pytest.raises(UserError, match=name) as caught:
+            planned(work, f"evaluate.prompts={name}")
+        assert [problem.where for problem in caught.value.problems] == ["evaluate.prompts"]
 
 
 def test_what_is_missing_on_disk_comes_with_every_other_mistake(demo: Path, work: Path) -> None:

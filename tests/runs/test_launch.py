@@ -42,8 +42,7 @@ def test_unprepared_data_gets_a_job_that_training_waits_for(plan: RunPlan, slurm
 
 
 def test_prepared_data_gets_none(plan: RunPlan, slurm: FakeSlurm) -> None:
-    for spec in (plan.train_data, plan.eval_data):
-        assert spec is not None
+    for spec in (plan.train_data, *plan.eval_data.values()):
         folder = Path(plan.data_cache) / cache_key(spec)
         folder.mkdir(parents=True)
         (folder / META_FILE).write_text("{}")

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.runs import records
-from launcher.runs.records import NewRecords, last_step, tail
+from launcher.runs.records import NewRecords, backwards, last_step, tail
 
 
 def line(**values: object) -> str:
@@ -39,6 +40,15 @@ def test_the_tail_of_a_long_file_is_short_and_whole(tmp_path: Path) -> None:
     assert found[-1]["step"] == 99_999
     assert len(found) * 20 < records.TAIL_BYTES
     assert [record["step"] for record in found] == list(range(found[0]["step"], 100_000))
+
+
+def test_backwards_gives_every_record_once_the_last_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(line(step=step, text="x" * (step % 90)) for step in range(300)) + '{"step": 300')
+    for size in (16, 100, 1000, 1 << 20):
+        monkeypatch.setattr(records, "TAIL_BYTES", size)
+        assert [record["step"] for record in backwards(path)] == list(range(299, -1, -1))
+    assert list(backwards(tmp_path / "none")) == []
 
 
 def test_no_file_has_no_records(tmp_path: Path) -> None:

@@ -180,6 +180,23 @@ def side_by_side(rows: Sequence[tuple[AnyArray, int]], samples: Sequence[int], p
     )
 
 
+def grouped_batches(
+    samples: Samples, layout: Layout, groups: Int64Array, *, rank: int, data_parallel_size: int
+) -> Iterator[tuple[int, MicroBatch]]:
+    """Every sample once over all ranks, each batch of one group only, with the group; as many on every rank.
+
+    `groups` [samples] counts from 0. Within a group samples keep their order.
+    """
+    order, height = np.argsort(groups, kind="stable"), layout.micro_batch_size
+    members = np.split(order, np.cumsum(np.bincount(groups))[:-1])
+    cuts = [
+        (group, mine[low : low + height]) for group, mine in enumerate(members) for low in range(0, len(mine), height)
+    ]
+    for low in range(0, len(cuts), data_parallel_size):
+        group, chosen = cuts[low + rank] if low + rank < len(cuts) else (0, order[:0])
+        yield group, _collate(samples, chosen.tolist(), layout)
+
+
 def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroBatch:
     """The samples `numbers` as tensors; sequences that are missing for a whole micro batch carry no loss."""
     members = [samples.rows(number) for number in numbers]

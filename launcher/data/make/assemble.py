@@ -91,6 +91,11 @@ class Assembly:
             self._files[TARGETS] = _DataFile(self._folder / TARGETS)
         self._files[TARGETS].write(np.ascontiguousarray(targets, dtype=np.float32).tobytes())
 
+    def add_file(self, name: str, content: bytes) -> None:
+        """A further file, whole."""
+        self._files[name] = _DataFile(self._folder / name)
+        self._files[name].write(content)
+
     def add_rejected(self, path: Path) -> None:
         """Append lines to the file of rejected rows."""
         for block in _blocks(path):

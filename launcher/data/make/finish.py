@@ -18,6 +18,7 @@ from launcher.data.make.assemble import Assembly
 from launcher.data.make.parts import STORED, Counts, column, part_dir
 from launcher.data.make.pool import each
 from launcher.data.make.rejected import BLOCK_ROWS, Closing, Made, placed, rejected_file, write_rejected
+from launcher.data.make.sliced import Sliced, read_values
 from launcher.data.make.summary import Tally, by_name
 from launcher.data.make.tokenise import Job, similar, work_alone
 from launcher.data.read import Piece
@@ -57,14 +58,17 @@ def finish(
         pass
     with Assembly(final, shard_tokens) as assembly:
         sources, tallies = [], []
+        sliced = Sliced(spec.slices)
         for number, source in enumerate(spec.sources):
             tally = Tally(source=source)
             for mine in made:
                 if mine.piece.source == number:
-                    _add_part(closing, mine, assembly, tally)
+                    _add_part(closing, mine, assembly, tally, sliced)
             tallies.append(tally)
             sources.append(tally.meta(assembly.pack(tally.rows, spec.seq_len, spec.learns.rows_per_example)))
         _refuse_nothing(spec, tallies)
+        if spec.slices:
+            sliced.write(assembly)
         meta = _meta(job, spec, tallies, tuple(sources), assembly.sync())
     publish_json(final / META_FILE, plain(meta))
     return final
@@ -95,13 +99,14 @@ def _loses(closing: Closing, made: Made) -> bool:
     return False
 
 
-def _add_part(closing: Closing, made: Made, assembly: Assembly, tally: Tally) -> None:
+def _add_part(closing: Closing, made: Made, assembly: Assembly, tally: Tally, sliced: Sliced) -> None:
     """Append the rows of a part that stay, and the lines of those that do not."""
     folder = part_dir(closing.job.work, made.number, made.piece)
     stored, tokens, trained = (
         column(folder, name, dtype)
         for name, dtype in (("stored", STORED), ("tokens", DTYPES["tokens"]), ("trained", DTYPES["trained"]))
     )
+    values = read_values(folder)
     width = closing.job.spec.target_width
     targets = column(folder, "targets", np.float32).reshape(-1, width) if width else None
     tally.add_part(made.counts)
@@ -118,6 +123,8 @@ def _add_part(closing: Closing, made: Made, assembly: Assembly, tally: Tally) ->
         if targets is not None:
             # An example that was cut into several is not labelled: such rows are refused.
             assembly.add_targets(targets[low : low + len(entries)][stays])
+        if closing.job.spec.slices:
+            sliced.add(values, entries["stored"], kept)
         tally.add_rows(entries[stays], mine[kept])
         _count_rejected(closing, steps, stays, tally)
         row, token = row + len(mine), stop

@@ -12,7 +12,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +41,19 @@ STORED = np.dtype([("tokens", np.int32), ("trained", np.int32)])
 # The same for one entry at a time, which numpy takes ten times as long for.
 _ROW, _STORED = struct.Struct("<qiiBB"), struct.Struct("<ii")
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
-_COLUMNS = ("tokens", "trained", "stored", "rows", "digests", "keys", "signatures", "targets", "refused", "suspects")
+_COLUMNS = (
+    "tokens",
+    "trained",
+    "stored",
+    "rows",
+    "digests",
+    "keys",
+    "signatures",
+    "targets",
+    "slices",
+    "refused",
+    "suspects",
+)
 _COUNTS = "part.json"
 _BUFFER_BYTES = 1 << 18
 
@@ -128,6 +140,10 @@ class PartWriter:
             self._trained(trained)
             self._stored(_STORED.pack(len(trained), trained.count(1)))
         self._rows(_ROW.pack(line, len(fitted.rows), turns, fitted.cut, suspect))
+
+    def slice(self, values: Sequence[str | None]) -> None:
+        """What the row just added has of the fields whose values are kept."""
+        self._files["slices"].write((json.dumps(values) + "\n").encode())
 
     def mark(self, digest: bytes, keys: UInt64Array | None, signature: AnyArray | None) -> None:
         """By what the row just added is known to other rows."""

@@ -24,6 +24,7 @@ from launcher.data.make.parts import Counts, PartWriter, counts_of, part_dir
 from launcher.data.read import LineNumbers, LostRows, Piece, Row, read
 from launcher.data.reject import RowError, Step
 from launcher.data.render.encode import Encoder, load_encoder
+from launcher.data.slices import value_of
 from launcher.data.source import DataSpec, Duplicates, Fix, Overlong
 
 MOST_FAULTS = 10
@@ -183,6 +184,8 @@ class _Piece:
         target = np.array(example.target, dtype=np.float32) if example.target else None
         turns = len(first.messages) or 1
         self._writer.add(stored, line=line, turns=turns, suspect=words is not None, target=target)
+        if self._spec.slices:
+            self._writer.slice([value_of(row.value, field) for field in self._spec.slices])
         if self._clean.duplicates is not Duplicates.keep:
             keys, signature = (None, None) if self._similar is None else self._similar.marks(first)
             self._writer.mark(digest(*example.conversations), keys, signature)
