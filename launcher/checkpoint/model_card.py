@@ -20,6 +20,7 @@ def model_card(plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dic
     commit = git.get("commit", "outside a checkout") + (" with uncommitted changes" if git.get("diff") else "")
     rows = {
         "Base model": base,
+        **_parent(manifest.lineage),
         "Objective": config.objective.name,
         "Recipe": plan.recipe,
         "Run": plan.run_id,
@@ -45,3 +46,9 @@ def model_card(plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dic
         "```python\nfrom transformers import pipeline\n\n"
         f'{"classify" if head else "generate"} = pipeline("{task}", model="PATH/OF/THIS/FOLDER")\n```\n'
     )
+
+
+def _parent(lineage: dict[str, str]) -> dict[str, str]:
+    if "parent_run" not in lineage:
+        return {}
+    return {"Parent run": f"{lineage['parent_run']} at step {lineage['parent_step']}, whose export is the base"}

@@ -37,6 +37,7 @@ from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
 from launcher.train.parts import Parts
+from launcher.train.probe import probe_all
 from launcher.train.schedule import learning_rate
 from launcher.train.setback import (
     owes_evaluation_all,
@@ -82,6 +83,8 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
         while True:
             result = _train_from(parts, manifest, skips)
             if isinstance(result, Result):
+                if result.state is Ending.completed:
+                    probe_all(parts, result.step)
                 return result
             with watchdog.saving():
                 saver.finish_all()
