@@ -30,6 +30,7 @@ VERBS = {
     "data": "prepare a recipe's data, look at it, judge it",
     "ckpt": "list, verify or prune a run's checkpoints",
     "export": "write a Hugging Face model directory",
+    "eval": "run benchmarks of a run; without --tasks, show one run's results or two runs' side by side",
 }
 """Each has a module of its name in this package, with `arguments(parser)` and `run(options) -> ExitCode`."""
 INTERRUPTED = 128 + 2
