@@ -126,6 +126,25 @@ class RunDir:
         """Data windows that were skipped after a rollback; absent if none was."""
         return self.root / "skipped.json"
 
+    @property
+    def lineage(self) -> Path:
+        """What the model was before the first step: its base, and the run whose export that is."""
+        return self.root / "lineage.json"
+
+    @property
+    def probe(self) -> Path:
+        """What the trained model said of a few fixed tokens when the run ended; exports are held against it."""
+        return self.root / "probe.json"
+
+    @property
+    def evals(self) -> Path:
+        """Benchmarks, a folder each."""
+        return self.root / "evals"
+
+    def evaluation(self, name: str) -> EvalDir:
+        """Folder of the benchmarks of that name."""
+        return EvalDir(self.evals / name)
+
     def attempt(self, number: int) -> AttemptDir:
         """Folder of the attempt with that number, from 1."""
         return AttemptDir(self.attempts / f"{number:04d}")
@@ -174,3 +193,56 @@ class AttemptDir:
     def skipped_rows(self, step: int) -> Path:
         """The samples that were skipped after going back to `step`."""
         return self.root / f"skipped-{step:08d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EvalDir:
+    """Paths inside the folder of one job that runs benchmarks."""
+
+    root: Path
+    """RUN_DIR/evals/NAME."""
+
+    @property
+    def request(self) -> Path:
+        """What was asked for."""
+        return self.root / "request.json"
+
+    @property
+    def code(self) -> Path:
+        """The snapshot that the job imports."""
+        return self.root / "code"
+
+    @property
+    def tasks(self) -> Path:
+        """Copies of the task files that were named, and of what they name."""
+        return self.root / "tasks"
+
+    @property
+    def submission(self) -> Path:
+        """What submitit wrote, or the log of the process."""
+        return self.root / "submit"
+
+    @property
+    def job(self) -> Path:
+        """The job that carries it."""
+        return self.root / "job.json"
+
+    @property
+    def model(self) -> Path:
+        """The exported model while it is evaluated, where the run's own export is of another checkpoint."""
+        return self.root / "model"
+
+    @property
+    def results(self) -> Path:
+        """What came out; absent until all of it is there."""
+        return self.root / "results.json"
+
+    @property
+    def harness(self) -> Path:
+        """The same in the harness's own words."""
+        return self.root / "harness.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why nothing came out, where it can be said."""
+        return self.root / "failure.json"

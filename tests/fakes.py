@@ -158,6 +158,10 @@ class FakeQueue:
         """Never called here."""
         raise AssertionError
 
+    def submit_eval_job(self, plan: object, folder: Path, parameters: object, *, after: str | None = None) -> str:
+        """Never called here."""
+        raise AssertionError
+
     def stop(self, job: Job) -> None:
         """Note it."""
         self.stopped.append(job.job_id)

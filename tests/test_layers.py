@@ -21,7 +21,9 @@ SUBMITTING = ("cli", "config", "plan", "cluster", "runs")
 TORCH_FREE = (
     "checkpoint.inventory",
     "checkpoint.copies",
+    "checkpoint.lineage",
     "checkpoint.manifest",
+    "checkpoint.probe",
     "checkpoint.verify",
     "checkpoint.commit",
     "checkpoint.completion",
@@ -36,6 +38,9 @@ TORCH_FREE = (
     "data.key",
     "data.read",
     "data.source",
+    "evaluate.request",
+    "evaluate.side_by_side",
+    "evaluate.task_files",
     "models.shape",
     "measures",
     "objectives.registry",
@@ -112,7 +117,7 @@ def test_the_submitting_side_reaches_nothing_heavy_when_it_is_imported(module: s
     assert not {name.split(".")[0] for name in reached(module)} & HEAVY
 
 
-READING_VERBS = ("main", "ls", "status", "why", "logs", "cancel", "ckpt", "report")
+READING_VERBS = ("main", "ls", "status", "why", "logs", "cancel", "ckpt", "report", "eval")
 
 
 @pytest.mark.parametrize("module", [f"cli.{verb}" for verb in READING_VERBS])

@@ -23,9 +23,11 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
 
 from launcher.checkpoint.adapter_dir import write_adapter
+from launcher.checkpoint.lineage import PROVENANCE, provenance
 from launcher.checkpoint.manifest import BASE, Manifest, committed_steps, read_manifest, step_folder
 from launcher.checkpoint.merge import whole_weights
 from launcher.checkpoint.model_card import model_card
+from launcher.checkpoint.read_back import read_back
 from launcher.checkpoint.retain import HeldOut, best_step
 from launcher.checkpoint.safe_load import safe_types
 from launcher.checkpoint.verify import shard_faults
@@ -45,8 +47,6 @@ from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 
 SHARD_SIZE = "5GB"
-PROVENANCE = "export.json"
-"""Marks a folder as written here: an export may be replaced by a later one, anything else may not."""
 
 
 def export(
@@ -63,12 +63,7 @@ def export(
     plan = RunPlan.load(run.plan)
     if adapter and not plan.config.adapter.used:
         raise UserError(Problem(where="--adapter", message="the run has trained no adapter (adapter=full)"))
-    if step is None and plan.config.train.patience is not None:
-        metric = plan.config.checkpoint.best_by
-        step = best_step(committed_steps(run.checkpoints), HeldOut(run.metrics, metric).read())
-        if step is not None:
-            say(f"step {step} is the best by {metric}; another with --step")
-    manifest = _manifest(run, step)
+    manifest = choose(run, plan, step, say)
     target = run.export if out is None else out.absolute()
     _refuse_foreign(target)
     folder = step_folder(run.checkpoints, manifest.step)
@@ -89,6 +84,16 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
     record(run, Event.exported, 0, step=manifest.step, path=str(target))
     return target
+
+
+def choose(run: RunDir, plan: RunPlan, step: int | None, say: Callable[[str], None]) -> Manifest:
+    """The manifest of the checkpoint to export; NotFoundError where there is none."""
+    if step is None and plan.config.train.patience is not None:
+        metric = plan.config.checkpoint.best_by
+        step = best_step(committed_steps(run.checkpoints), HeldOut(run.metrics, metric).read())
+        if step is not None:
+            say(f"step {step} is the best by {metric}; another with --step")
+    return _manifest(run, step)
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -193,7 +198,7 @@ def _write_all(
     tokenizer.save_pretrained(out)
     frozen = json.loads(run.environment.read_text(encoding="utf-8"))
     publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen, adapter=adapter))
-    publish_json(out / PROVENANCE, {"run_id": plan.run_id, "step": manifest.step, "dtype": dtype.value})
+    publish_json(out / PROVENANCE, provenance(run, plan, manifest, dtype))
 
 
 def _whole(trained: dict[str, Any], base: Path, plan: RunPlan, skeleton: Any) -> dict[str, Any]:
@@ -263,6 +268,7 @@ def _write_weights(out: Path, weights: Mapping[str, Any], dtype: torch.dtype, sa
         shard = {name: weights[name].contiguous().to(dtype) for name in names}
         save_file(shard, out / file, metadata={"format": "pt"})
         _sync(out / file)
+        read_back(out / file, shard)
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         publish_json(out / "model.safetensors.index.json", index)

@@ -70,6 +70,8 @@ class Manifest:
     """The plan's fingerprint: short hashes by name."""
     versions: dict[str, str] = field(default_factory=dict)
     """Software that wrote it, by package."""
+    lineage: dict[str, str] = field(default_factory=dict)
+    """The base model, and the run, step and checkpoint whose export that is."""
 
     def write(self, folder: Path) -> None:
         """Publish the manifest: from here on the checkpoint exists."""
@@ -84,7 +86,8 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 
 def manifest_of(document: dict[str, Any]) -> Manifest:
     """A manifest from its JSON form; AssertionError if it is not one."""
-    return decode(Manifest, document)
+    # Manifests of before there was lineage have none, and are good for all that.
+    return decode(Manifest, {"lineage": {}, **document})
 
 
 def _digest(document: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ def model_card(
     rows = {
         "Base model": base,
         "Trained": _trained(config),
+        **_parent(manifest.lineage),
         "Objective": config.objective.name,
         "Recipe": plan.recipe,
         "Run": plan.run_id,
@@ -71,3 +72,9 @@ def _peft_usage(base: str, *, head: bool) -> str:
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
         f'model = PeftModel.from_pretrained({kind}.from_pretrained("{base}"), "PATH/OF/THIS/FOLDER")\n'
     )
+
+
+def _parent(lineage: dict[str, str]) -> dict[str, str]:
+    if "parent_run" not in lineage:
+        return {}
+    return {"Parent run": f"{lineage['parent_run']} at step {lineage['parent_step']}, whose export is the base"}

@@ -6,11 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from launcher.checkpoint.lineage import Lineage, read_lineage
 from launcher.cli.options import json_argument, print_json, runs_root
 from launcher.cluster.protocol import Job, QueueState
 from launcher.config.cluster import ClusterKind
 from launcher.errors import ClusterError, ExitCode
 from launcher.plain import plain
+from launcher.runs.family import forest
 from launcher.runs.find import all_runs
 from launcher.runs.status import AskQueue, Status, ask_cluster, status
 
@@ -19,6 +21,7 @@ HEADINGS = ("RUN", "STATE", "STEP", "CHECKPOINT", "ATTEMPTS", "JOB")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
+    parser.add_argument("--tree", action="store_true", help="each run below the one whose export it began with")
     json_argument(parser)
 
 
@@ -26,8 +29,11 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Print a table, or a JSON list of what `status` prints."""
     root = runs_root(options)
     ask = asking_once()
-    found = [status(run, ask) for run in all_runs(root)]
-    if options.json:
+    runs = all_runs(root)
+    found = [status(run, ask) for run in runs]
+    if options.tree and found:
+        _tree(found, {run.root.name: lineage for run in runs if (lineage := read_lineage(run)) is not None}, options)
+    elif options.json:
         print_json([plain(item) for item in found])
     elif found:
         print(table(found))
@@ -51,6 +57,20 @@ def asking_once() -> AskQueue:
             raise
 
     return ask
+
+
+def _tree(found: list[Status], lineages: dict[str, Lineage], options: argparse.Namespace) -> None:
+    if options.json:
+        print_json([{**plain(item), "lineage": plain(lineages.get(item.run_id))} for item in found])
+        return
+    by_name = {item.run_id: item for item in found}
+    parents = {name: lineage.parent for name, lineage in lineages.items() if lineage.parent is not None}
+    rows = []
+    for branches, name in forest(list(by_name), {child: parent.run_id for child, parent in parents.items()}):
+        run_id, *rest = _row(by_name[name])
+        parent = parents.get(name)
+        rows.append((branches + run_id, *rest, "" if parent is None else f"{parent.run_id} at step {parent.step}"))
+    print(columns([(*HEADINGS, "FROM"), *rows]))
 
 
 def table(found: list[Status]) -> str:

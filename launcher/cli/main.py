@@ -31,6 +31,7 @@ VERBS = {
     "ckpt": "list, verify or prune a run's checkpoints",
     "report": "one or several runs as a page: curves, held-out losses, answers, failures",
     "export": "write a Hugging Face model directory",
+    "eval": "run benchmarks of a run; without --tasks, show one run's results or two runs' side by side",
 }
 """Each has a module of its name in this package, with `arguments(parser)` and `run(options) -> ExitCode`."""
 INTERRUPTED = 128 + 2

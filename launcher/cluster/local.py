@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from launcher.cluster.protocol import Job, QueueState
 from launcher.errors import ClusterError, Problem
 from launcher.process_id import process_id
+from launcher.rundir import EvalDir
 from launcher.runplan import RunPlan
 
 
@@ -21,25 +24,22 @@ class LocalExecutor:
     def submit(self, plan: RunPlan, folder: Path, *, after: str | None = None) -> str:
         """Start the job in a session of its own; the id is PID.START, which no later process shares."""
         assert after is None, "jobs on this machine tokenise for themselves"
-        code = Path(plan.run_dir) / "code"
-        environment = {**os.environ, **plan.config.cluster.environment}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH", "")]))
-        environment["LAUNCHER_SUBMISSION"] = str(int(folder.name))
-        with (folder / "local.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "launcher.node.local_job", plan.run_dir],
-                cwd=code,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        return process_id(process.pid) or f"{process.pid}.ended"
+        command = ["-m", "launcher.node.local_job", plan.run_dir]
+        variables = {"LAUNCHER_SUBMISSION": str(int(folder.name))}
+        return _start(plan, command, Path(plan.run_dir) / "code", folder / "local.log", variables)
 
     def submit_data_job(self, plan: RunPlan, folder: Path) -> str:
         """There is none on this machine: plans for it have no such job."""
         raise AssertionError("jobs on this machine tokenise for themselves")
+
+    def submit_eval_job(
+        self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any], *, after: str | None = None
+    ) -> str:
+        """Start it at once; it waits by itself for the process of the job `after`."""
+        place = EvalDir(folder)
+        place.submission.mkdir(mode=0o700)
+        command = ["-m", "launcher.node.eval_job", str(folder), *([] if after is None else [after])]
+        return _start(plan, command, place.code, place.submission / "local.log", {})
 
     def state(self, job: Job) -> QueueState:
         """Running, or gone; only the machine that started the job can tell."""
@@ -58,3 +58,20 @@ class LocalExecutor:
         """SIGTERM to the job, which passes it to its ranks."""
         if self.state(job) is QueueState.running:
             os.kill(int(job.job_id.partition(".")[0]), signal.SIGTERM)
+
+
+def _start(plan: RunPlan, arguments: Sequence[str], code: Path, log: Path, variables: Mapping[str, str]) -> str:
+    """Start Python in a session of its own, on the code that lies in `code`; the process's id."""
+    environment = {**os.environ, **plan.config.cluster.environment, **variables}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH", "")]))
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=code,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return process_id(process.pid) or f"{process.pid}.ended"

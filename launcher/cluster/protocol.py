@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from launcher.runplan import RunPlan
 
@@ -47,6 +48,15 @@ class Executor(Protocol):
 
     def submit_data_job(self, plan: RunPlan, folder: Path) -> str:
         """Queue the job that tokenises the run's data; its id. Only for plans that have one."""
+        ...
+
+    def submit_eval_job(
+        self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any], *, after: str | None = None
+    ) -> str:
+        """Queue the benchmarks that are asked for in `folder`; the id. It starts once job `after` has ended.
+
+        `parameters` are submitit's.
+        """
         ...
 
     def state(self, job: Job) -> QueueState:

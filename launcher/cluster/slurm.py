@@ -14,6 +14,7 @@ from typing import Any
 
 from launcher.cluster.protocol import Job, QueueState
 from launcher.errors import ClusterError, Problem
+from launcher.rundir import EvalDir
 from launcher.runplan import RunPlan
 
 QUERY_TIMEOUT_S = 20
@@ -59,6 +60,18 @@ class SlurmExecutor:
 
         assert plan.data_job is not None
         return _sbatch(_all(plan.data_job, folder), main, plan.run_dir, folder / DATA_JOB)
+
+    def submit_eval_job(
+        self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any], *, after: str | None = None
+    ) -> str:
+        """Queue it as `submit` does. A job that is requeued has not ended: it keeps its id, and is waited for."""
+        from launcher.node.eval_job import main
+
+        more = dict(parameters["additional_parameters"])
+        if after is not None:
+            more |= {"dependency": f"afterany:{after}"}
+        asked = {**parameters, "wckey": None, "additional_parameters": more}
+        return _sbatch(asked, main, str(folder), EvalDir(folder).submission)
 
     def state(self, job: Job) -> QueueState:
         """What squeue says; a job it does not know is gone."""

@@ -39,6 +39,22 @@ class DataJobConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EvalJobConfig:
+    """The job of `launcher eval`: one process on one node."""
+
+    partition: str | None
+    """Slurm partition; null is that of training."""
+    gpus: int
+    """GPUs that the model is spread over."""
+    cpus: int
+    """CPU cores."""
+    mem_gb: int | None
+    """Host memory, GB; null leaves it to Slurm."""
+    time_min: int
+    """Time limit, minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
     """Where the ranks run; one profile a cluster."""
 
@@ -80,3 +96,5 @@ class ClusterConfig:
     """Variables set for the ranks (NCCL_SOCKET_IFNAME and its like)."""
     data_job: DataJobConfig
     """The job that tokenises."""
+    eval_job: EvalJobConfig
+    """The job that runs benchmarks."""

@@ -362,9 +362,13 @@ def _cluster(config: Config) -> Iterator[Problem]:
         )
     for name in ("cpus", "mem_gb", "time_min"):
         yield from _positive(f"cluster.data_job.{name}", getattr(cluster.data_job, name))
+    for name in ("gpus", "cpus", "mem_gb", "time_min"):
+        value = getattr(cluster.eval_job, name)
+        yield from _positive(f"cluster.eval_job.{name}", value, zero_allowed=name in ("gpus", "mem_gb"))
     names = ("partition", "account", "qos", "constraint", "reservation", "exclude", "gpu_type")
     words = {f"cluster.{name}": getattr(cluster, name) for name in names}
-    for key, value in {**words, "cluster.data_job.partition": cluster.data_job.partition}.items():
+    words |= {f"cluster.{job}.partition": getattr(cluster, job).partition for job in ("data_job", "eval_job")}
+    for key, value in words.items():
         if value is not None and re.search(r"[^\x20-\x7e]", value):
             yield Problem(where=key, message=f"{value!r} cannot stand in an #SBATCH line")
     for name in cluster.environment:

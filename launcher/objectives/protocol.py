@@ -58,6 +58,7 @@ class Teacher:
     """How many it has, for planning where its config.json is not at hand."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rollouts:
     """What the model in training is to say, between steps, for the objective to learn from it."""
 

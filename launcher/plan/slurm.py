@@ -70,6 +70,36 @@ def data_job_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) ->
     return {key: value for key, value in parameters.items() if value is not None}
 
 
+def eval_job_parameters(cluster: ClusterConfig, folder: Path, name: str) -> dict[str, Any]:
+    """The same for a job that runs benchmarks: one task, and the code that lies in its own `folder`."""
+    job = cluster.eval_job
+    parameters: dict[str, Any] = {
+        "job_name": name,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "time": job.time_min,
+        "partition": job.partition or cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "exclude": cluster.exclude,
+        "cpus_per_task": job.cpus,
+        "mem": None if job.mem_gb is None else f"{job.mem_gb}G",
+        "gres": ":".join(str(part) for part in ("gpu", cluster.gpu_type, job.gpus) if part is not None),
+        "wckey": None,
+        "stderr_to_stdout": True,
+        # It would begin from the beginning, and results that are there would be made again.
+        "additional_parameters": {"no_requeue": True},
+        "srun_args": [f"--cpus-per-task={job.cpus}"],
+        "setup": _environment(cluster, folder),
+    }
+    if job.gpus == 0:
+        del parameters["gres"]
+    if cluster.reservation is not None:
+        parameters["additional_parameters"]["reservation"] = cluster.reservation
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
 def _srun_args(cluster: ClusterConfig) -> list[str]:
     arguments = ["--kill-on-bad-exit=1"]
     if cluster.cpus_per_gpu is not None:

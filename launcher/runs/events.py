@@ -63,6 +63,12 @@ class Event(Enum):
     """(none)"""
     exported = "exported"
     """step, path"""
+    eval_submitted = "eval_submitted"
+    """name, job_id, tasks: benchmarks were asked for"""
+    evaluated = "evaluated"
+    """name, step, tasks, seconds, path (of the results)"""
+    eval_failed = "eval_failed"
+    """name, reason"""
 
 
 def record(run: RunDir, event: Event, attempt: int, **fields: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 import launcher
+from launcher.checkpoint.lineage import lineage_of, write_lineage
 from launcher.errors import Problem, UserError
 from launcher.objectives.registry import objective_of
 from launcher.plain import plain
@@ -46,6 +47,7 @@ def _freeze(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> RunDir:
             folder.mkdir(mode=0o700)
         snapshot(run.code)
         write_plan(run, plan, typed)
+        write_lineage(run, lineage_of(plan.config.model))
     except OSError as error:
         raise UserError(
             Problem(

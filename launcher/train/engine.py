@@ -11,6 +11,7 @@ import deepspeed
 import torch
 from deepspeed.utils import logger as deepspeed_logger
 
+from launcher.checkpoint.lineage import read_lineage
 from launcher.checkpoint.manifest import BASE, MANIFEST_VERSION, Manifest
 from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
 from launcher.checkpoint.retain import policy_for
@@ -95,8 +96,15 @@ def build_saver(plan: RunPlan, run: RunDir, engine: Any, ranks: Ranks, *, data: 
         shards=[],
         fingerprint=plain(plan.fingerprint) | ({} if base is None else {BASE: base}),
         versions=software(),
+        # Rank 0 alone writes manifests.
+        lineage=_lineage(run) if ranks.rank == 0 else {},
     )
     return Saver(engine, run, draft=draft, policy=policy_for(config), asynchronous=config.checkpoint.asynchronous)
+
+
+def _lineage(run: RunDir) -> dict[str, str]:
+    known = read_lineage(run)
+    return {} if known is None else known.words()
 
 
 def choose_checkpoint_all(plan: RunPlan, run: RunDir, ranks: Ranks, *, data: str) -> Chosen | None:

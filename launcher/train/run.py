@@ -40,6 +40,7 @@ from launcher.train.join import join_all
 from launcher.train.loop import Result, Setback, Training, run_loop
 from launcher.train.metrics import MetricsWriter
 from launcher.train.parts import Parts
+from launcher.train.probe import probe_all
 from launcher.train.rollout import Play, play_all
 from launcher.train.schedule import learning_rate
 from launcher.train.setback import (
@@ -88,6 +89,8 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
         while True:
             result = _train_from(parts, play, manifest, skips)
             if isinstance(result, Result):
+                if result.state is Ending.completed:
+                    probe_all(parts, result.step)
                 return result
             with watchdog.saving():
                 saver.finish_all()

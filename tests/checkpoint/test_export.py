@@ -21,7 +21,7 @@ pytestmark = pytest.mark.train
 @pytest.fixture(scope="module", params=[1, 3])
 def finished(request: pytest.FixtureRequest, bench: Bench) -> Path:
     run = bench.train(f"zero.stage={request.param}", "train.max_steps=5")
-    bench.run("export", run.name)
+    assert "from training's own" in bench.run("export", run.name, "--verify").stderr
     return run
 
 
@@ -48,6 +48,33 @@ def test_transformers_loads_it_and_finds_the_held_out_loss_that_training_logged(
         loss_sum -= float(log_p[mask, ids[1:][mask]].sum())
         tokens += int(mask.sum())
     assert loss_sum / tokens == pytest.approx(held_out(finished)[5], rel=1e-5)
+
+
+def test_an_export_that_answers_otherwise_than_training_is_told_apart(bench: Bench, finished: Path) -> None:
+    probe = finished / "probe.json"
+    before = probe.read_text()
+    document = json.loads(before)
+    try:
+        probe.write_text(json.dumps({**document, "outputs": [value * 1.01 for value in document["outputs"]]}))
+        differing = bench.run("export", finished.name, "--verify", check=False)
+        probe.write_text(json.dumps({**document, "step": 4}))
+        unknown = bench.run("export", finished.name, "--verify", check=False)
+    finally:
+        probe.write_text(before)
+    assert differing.returncode == 5
+    assert "do not use it" in differing.stderr
+    assert unknown.returncode == 3
+    assert "one of step 4" in unknown.stderr
+
+
+def test_it_says_where_it_comes_from_and_what_to_type_next(bench: Bench, finished: Path) -> None:
+    said = json.loads((finished / "export" / "export.json").read_text())
+    manifest = json.loads((finished / "checkpoints" / "step-00000005" / "manifest.json").read_text())
+    assert (said["run_id"], said["step"], said["data"]) == (finished.name, 5, manifest["data"])
+    assert said["lineage"] == manifest["lineage"] == {"base": "none"}
+    result = bench.run("export", finished.name)
+    assert result.stdout == f"{finished / 'export'}\n"
+    assert f"next    vllm serve {finished / 'export'}" in result.stderr
 
 
 def test_the_model_card_names_where_the_model_comes_from(finished: Path) -> None:

@@ -1,0 +1,203 @@
+"""Benchmarks of a run: what is asked for is frozen in a folder of its own, and a job is queued that answers it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.checkpoint.manifest import committed_steps
+from launcher.cluster import executor
+from launcher.cluster.protocol import Executor, Job, QueueState
+from launcher.config.cluster import ClusterKind
+from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
+from launcher.evaluate.request import Request, Results
+from launcher.evaluate.task_files import copy_tasks, digest, is_file
+from launcher.objectives.registry import objective_of
+from launcher.plain import plain
+from launcher.plan.slurm import eval_job_parameters
+from launcher.publish import publish_json
+from launcher.rundir import EvalDir, RunDir
+from launcher.runplan import RunPlan
+from launcher.runs.events import Event, record
+from launcher.runs.freeze import snapshot
+from launcher.runs.job import read_job
+from launcher.runs.status import ACTIVE, status
+
+MOST_NAME = 40
+POLL_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What a person typed."""
+
+    tasks: Sequence[str]
+    """Names of the harness's tasks, and task files."""
+    step: int | None
+    """`--step`."""
+    limit: int | None
+    """`--limit`."""
+    few_shot: int | None
+    """`--few-shot`."""
+    chat: bool
+    """`--chat`."""
+    batch_size: int
+    """`--batch-size`."""
+    work_dir: Path
+    """Relative paths start here."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queued:
+    """A queued evaluation."""
+
+    folder: EvalDir
+    """Its folder."""
+    job: Job
+    """The job that carries it."""
+    after: str | None
+    """The job that it waits for."""
+
+
+def evaluate(run: RunDir, asked: Asked, cluster: Executor | None = None) -> Queued:
+    """Queue it. UserError or NotFoundError for what cannot be answered, ClusterError if the cluster refuses; then
+    nothing is left of it.
+    """
+    plan = RunPlan.load(run.plan)
+    _require_sense(plan, asked)
+    kind = plan.config.cluster.kind
+    carrier = cluster or executor(kind.value)
+    after = _awaited(run, carrier, asked.step)
+    folder = _folder(run, asked.tasks)
+    try:
+        request = _freeze(run, plan, folder, asked, after)
+        name = f"{plan.run_id}-{request.name}"
+        parameters = eval_job_parameters(plan.config.cluster, folder.root, name) if kind is ClusterKind.slurm else {}
+        job_id = carrier.submit_eval_job(plan, folder.root, parameters, after=after)
+    except BaseException:
+        shutil.rmtree(folder.root, ignore_errors=True)
+        raise
+    job = Job(kind=kind.value, job_id=job_id, host=socket.gethostname(), submission=1)
+    publish_json(folder.job, plain(job))
+    record(run, Event.eval_submitted, 0, name=request.name, job_id=job_id, tasks=request.tasks)
+    return Queued(folder=folder, job=job, after=after)
+
+
+def _require_sense(plan: RunPlan, asked: Asked) -> None:
+    problems = []
+    if objective_of(plan.config).needs.head is not None:
+        objective = plan.config.objective.name
+        problems.append(
+            Problem(
+                where=f"run {plan.run_id}",
+                message=f"objective={objective} trains a head, and the harness asks language models",
+                remedy="its held-out measures are in metrics.jsonl",
+            )
+        )
+    if importlib.util.find_spec("lm_eval") is None:
+        problems.append(
+            Problem(
+                where="--tasks",
+                message="lm-evaluation-harness is not installed in this environment",
+                remedy="pip install 'zero-launcher[eval]'",
+            )
+        )
+    for flag, value, least in (
+        ("--limit", asked.limit, 1),
+        ("--few-shot", asked.few_shot, 0),
+        ("--batch-size", asked.batch_size, 1),
+    ):
+        if value is not None and value < least:
+            problems.append(Problem(where=flag, message=f"{value} is out of range", valid=f"{least} or more"))
+    if problems:
+        raise UserError(*problems)
+
+
+def _awaited(run: RunDir, carrier: Executor, step: int | None) -> str | None:
+    """The job that must end first: that of a run which still trains, unless the checkpoint is there already."""
+    steps = committed_steps(run.checkpoints)
+    if step in steps:
+        return None
+    now, job = status(run, carrier.state), read_job(run)
+    if now.state in ACTIVE and job is not None:
+        return job.job_id
+    if step is not None or not steps:
+        raise NotFoundError(
+            Problem(
+                where=f"run {run.root.name}",
+                message="it has no checkpoint" if step is None else f"there is no checkpoint at step {step}",
+                valid=", ".join(map(str, steps)),
+            )
+        )
+    return None
+
+
+def _folder(run: RunDir, tasks: Sequence[str]) -> EvalDir:
+    """A new folder, named after the tasks."""
+    words = "-".join(Path(task).stem if is_file(task) else task for task in tasks)
+    base = re.sub(r"[^A-Za-z0-9_.-]+", "-", words)[:MOST_NAME].strip(".-") or "eval"
+    run.evals.mkdir(exist_ok=True, mode=0o700)
+    number = 1
+    while True:
+        folder = run.evaluation(base if number == 1 else f"{base}-{number}")
+        try:
+            folder.root.mkdir(mode=0o700)
+        except FileExistsError:
+            number += 1
+            continue
+        return folder
+
+
+def _freeze(run: RunDir, plan: RunPlan, folder: EvalDir, asked: Asked, after: str | None) -> Request:
+    snapshot(folder.code)
+    files = [task for task in asked.tasks if is_file(task)]
+    named = iter(copy_tasks(files, folder.tasks, asked.work_dir)) if files else iter(())
+    request = Request(
+        run_dir=str(run.root),
+        name=folder.root.name,
+        tasks=[next(named) if is_file(task) else task for task in asked.tasks],
+        task_files=digest(folder.tasks) if files else None,
+        offline=len(files) == len(asked.tasks),
+        step=asked.step,
+        limit=asked.limit,
+        few_shot=asked.few_shot,
+        chat=asked.chat,
+        batch_size=asked.batch_size,
+        gpus=plan.config.cluster.eval_job.gpus,
+        after=after,
+    )
+    request.write(folder)
+    return request
+
+
+def wait(queued: Queued, cluster: Executor | None = None) -> Results:
+    """The results, once they are there; DoesNotHoldError when there will be none."""
+    carrier = cluster or executor(queued.job.kind)
+    folder = queued.folder
+    while True:
+        # Asked first: what the job left may come between two looks.
+        gone = carrier.state(queued.job) is QueueState.gone
+        results = Results.read(folder)
+        if results is not None:
+            return results
+        if folder.failure.is_file():
+            reason = json.loads(folder.failure.read_text(encoding="utf-8"))["reason"]
+        elif gone:
+            reason = f"job {queued.job.job_id} ended without a word"
+        else:
+            time.sleep(POLL_S)
+            continue
+        raise DoesNotHoldError(
+            Problem(
+                where=f"evaluation {folder.root.name}",
+                message=reason,
+                remedy=f"the log is in {folder.submission}",
+            )
+        )
