@@ -29,6 +29,7 @@ class OneTokenRows:
     packed = False
     each = 1
     reference = None
+    mismatched = False
 
     @property
     def store(self) -> OneTokenRows:
