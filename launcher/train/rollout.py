@@ -80,7 +80,7 @@ class Play:
     ) -> Measured | None:
         """One answer to each held-out question; collective. None where `stopped` said so meanwhile."""
         rank, size = dist.get_rank(), dist.get_world_size()
-        high = min(self._asks.at_once, math.ceil(len(samples) / size))
+        high = min(self._asks.at_once, max(1, math.ceil(len(samples) / size)))
         totals = torch.zeros(2, dtype=torch.float64, device=self._parts.device)
         shown: list[ShownAnswer] = []
         self._parts.engine.eval()
