@@ -85,7 +85,7 @@ class Play:
         Its loss is the reward with the sign turned: wherever a held-out loss is asked for, less is better.
         """
         rank, size, samples = dist.get_rank(), dist.get_world_size(), held_out.samples
-        high = min(self._asks.at_once, math.ceil(len(samples) / size))
+        high = min(self._asks.at_once, max(1, math.ceil(len(samples) / size)))
         groups = held_out.groups
         of = np.zeros(len(samples), dtype=np.int64) if groups is None else groups.of
         count = 1 if groups is None else len(groups.members)

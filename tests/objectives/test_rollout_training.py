@@ -16,7 +16,7 @@ from tests.workbench import Bench, losses, records
 pytestmark = pytest.mark.train
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog"]
-TRAIN, HELD_OUT, STEPS = 400, 48, 160
+TRAIN, HELD_OUT, STEPS = 400, 100, 200
 REWARD = f"objective.options.reward={shipped('recipes') / 'rewards' / 'numbers.py'}"
 
 
@@ -27,7 +27,7 @@ def row(question: str, answer: int) -> str:
 
 @pytest.fixture(scope="module")
 def sums(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides of a run on sums, from a model that is right a quarter of the time: it learnt from bad examples."""
+    """Overrides of a run on sums, from a model that is right a fifth of the time: it learnt from bad examples."""
     folder = tmp_path_factory.mktemp("sums")
     chance = random.Random(1)
     asked = [(f"{one} {two} {a}+{b}", a + b) for one in WORDS for two in WORDS for a in range(5) for b in range(5)]
@@ -35,13 +35,13 @@ def sums(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     parts = {"train": asked[:TRAIN], "held_out": asked[TRAIN : TRAIN + HELD_OUT]}
     for name, questions in parts.items():
         (folder / f"{name}.jsonl").write_text("".join(row(*question) for question in questions))
-    bad = [row(question, (right + chance.randrange(4)) % 10) for question, right in asked[:TRAIN] for _ in range(3)]
+    bad = [row(question, (right + chance.randrange(5)) % 10) for question, right in asked[:TRAIN] for _ in range(3)]
     (folder / "bad.jsonl").write_text("".join(bad))
     warm = bench.train(
         f"data.train={folder / 'bad.jsonl'}",
         "data.eval=null",
         "data.clean.duplicates=keep",
-        "train.max_steps=300",
+        "train.max_steps=800",
         "train.global_batch_size=32",
         "optim.lr=5e-3",
         "zero=zero0",
@@ -58,7 +58,6 @@ def sums(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "objective.options.eval_temperature=1",
         "train.global_batch_size=64",
         "train.micro_batch_size=32",
-        "schedule=constant",
     ]
 
 
@@ -84,13 +83,13 @@ def test_it_learns_from_rewards_alone(bench: Bench, sums: list[str], more: list[
     rewards, held_out = named(run, "reward"), named(run, "eval_reward")
     assert sum(rewards[:5]) / 5 < 0.4
     assert sum(rewards[-10:]) / 10 > 0.8
-    assert held_out[0] < 0.4
+    assert held_out[0] < 0.3
     assert held_out[-1] > 0.8
     assert named(run, "eval_loss") == [-reward for reward in held_out]
     assert all(1 <= length <= 4 for length in named(run, "answer_length"))
     if "kl" in " ".join(more):
         divergence = named(run, "kl")
-        assert divergence[0] == 0
+        assert divergence[0] == pytest.approx(0, abs=1e-6)
         assert divergence[-1] > 0.01
     shown = answered(run)
     assert {entry["step"] for entry in shown} == set(range(STEPS + 1))
