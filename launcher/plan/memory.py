@@ -6,6 +6,7 @@ Model states after the ZeRO paper (arXiv:1910.02054, section 3.1), activations a
 
 from __future__ import annotations
 
+from launcher.config.optimisers import STATE_BYTES
 from launcher.config.schema import Config, Dtype, ShapeConfig
 from launcher.models.shape import parameter_count
 from launcher.objectives.registry import objective_of
@@ -38,9 +39,10 @@ def _compute_bytes(config: Config) -> int:
 
 
 def _states(config: Config, parameters: int, ranks: int) -> float:
-    """Bytes of parameters, gradients and optimiser states (two moments and, in half precision, a master copy)."""
+    """Bytes of parameters, gradients and optimiser states (moments and, in half precision, a master copy)."""
     weight = _compute_bytes(config)
-    optimiser = 8 if weight == 4 else 12
+    # What is no optimiser is told of elsewhere.
+    optimiser = STATE_BYTES.get(config.optim.name, 8) + (0 if weight == 4 else 4)
     zero = config.zero
     per_parameter = (
         (0 if zero.offload_param else weight / (ranks if zero.stage >= 3 else 1))

@@ -16,7 +16,7 @@ from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 
 NOTED_PACKAGES = ("torch", "deepspeed", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
-IMPOSSIBLE = ("zero.stage", "precision.dtype")
+IMPOSSIBLE = ("zero.stage", "precision.dtype", "optim.name")
 """What no checkpoint can be carried over to, whoever accepts it."""
 ACCEPT = "--accept-changes"
 
@@ -32,7 +32,7 @@ def refuse_changes(old: RunPlan, new: RunPlan, *, accept: bool) -> list[str]:
 
 def _refusal(old: RunPlan, new: RunPlan, name: str, before: Any, after: Any) -> Problem:
     remedy = f"submit a new run, or leave it as it was; {ACCEPT} goes on all the same, and the run's events say so"
-    if name == "precision.dtype":
+    if name in ("precision.dtype", "optim.name"):
         remedy = "submit a new run, or leave it as it was"
     elif name == "zero.stage":
         remedy = _way_round(old, new)
@@ -58,6 +58,7 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
     for key in ("seed", "global_batch_size"):
         yield f"train.{key}", getattr(old.config.train, key), getattr(new.config.train, key)
     yield "precision.dtype", plain(old.config.precision.dtype), plain(new.config.precision.dtype)
+    yield "optim.name", old.config.optim.name, new.config.optim.name
     yield "zero.stage", old.config.zero.stage, new.config.zero.stage
 
 
