@@ -112,6 +112,7 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
         start=1,
         total_steps=10**9,
         stop_at=0,
+        unit=1,
         eval_every=None,
         save_every=None,
         early=EarlyStop("eval_loss", None, {}),

@@ -47,11 +47,12 @@ class Lazy:
 
 def merged(weight: Tensor, adapter: Mapping[str, Tensor], scaling: float) -> Tensor:
     """W + scaling · B A; of DoRA that, each row brought to its magnitude (arXiv:2402.09353, eq. 5). All fp32."""
-    total = weight + scaling * (adapter["lora_B"] @ adapter["lora_A"])
+    total: Tensor = weight + scaling * (adapter["lora_B"] @ adapter["lora_A"])
     magnitude = adapter.get("lora_magnitude_vector")
     if magnitude is None:
         return total
-    return (magnitude / torch.linalg.norm(total, dim=1)).unsqueeze(1) * total
+    share: Tensor = magnitude / torch.linalg.norm(total, dim=1)
+    return share.unsqueeze(1) * total
 
 
 def whole_weights(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,7 +34,7 @@ def read_back(path: Path, wanted: Mapping[str, torch.Tensor]) -> None:
         )
 
 
-def _first_fault(file: safe_open, wanted: Mapping[str, torch.Tensor]) -> str | None:
+def _first_fault(file: Any, wanted: Mapping[str, torch.Tensor]) -> str | None:
     if set(file.keys()) != set(wanted):
         return f"{len(file.keys())} tensors instead of {len(wanted)}"
     for name, tensor in wanted.items():

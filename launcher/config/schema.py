@@ -178,7 +178,7 @@ class OptimConfig:
     """The optimiser."""
 
     name: str
-    """`adamw`."""
+    """`adamw` or `lion`."""
     lr: float
     """Peak learning rate."""
     weight_decay: float

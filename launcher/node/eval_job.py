@@ -114,7 +114,7 @@ def _exported(run: RunDir, plan: RunPlan, place: EvalDir, request: Request) -> P
     said = read_provenance(run.export)
     if said is not None and said.get("checkpoint") == checkpoint_digest(run.checkpoints, manifest.step):
         return run.export
-    return export(run, manifest.step, None, place.model if run.export.exists() else None, _say)
+    return export(run, manifest.step, None, place.model if run.export.exists() else None, _say, adapter=False)
 
 
 def _write_answer(place: EvalDir, answer: dict[str, object]) -> None:

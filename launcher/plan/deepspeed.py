@@ -11,6 +11,9 @@ from launcher.config.schema import Config, Dtype
 from launcher.errors import Problem
 from launcher.runplan import Batch
 
+TRIED_BY_DEEPSPEED = ("adamw",)
+"""Optimisers that DeepSpeed takes under ZeRO without being told that they are all right."""
+
 
 def deepspeed_config(config: Config, batch: Batch) -> tuple[dict[str, Any], list[Problem]]:
     """The config that every rank hands to DeepSpeed, and the keys of `deepspeed.extra` that it refuses."""
@@ -36,6 +39,8 @@ def _own(config: Config, batch: Batch) -> dict[str, Any]:
         "steps_per_print": 2**31 - 1,
         "wall_clock_breakdown": False,
     }
+    if config.optim.name not in TRIED_BY_DEEPSPEED:
+        document["zero_allow_untested_optimizer"] = True
     if config.zero.stage >= 1 and dtype is not Dtype.fp32:
         # Sums of gradients over accumulation steps and ranks lose bits in half precision. DeepSpeed has no such sums
         # at stage 0.

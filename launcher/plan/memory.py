@@ -6,6 +6,7 @@ Model states after the ZeRO paper (arXiv:1910.02054, section 3.1), activations a
 
 from __future__ import annotations
 
+from launcher.config.optimisers import STATE_BYTES
 from launcher.config.schema import Config, Dtype, ShapeConfig
 from launcher.objectives.registry import objective_of
 from launcher.plan.trained import Parts, bytes_quantised, parts
@@ -47,11 +48,13 @@ def _held(config: Config, parameters: float, ranks: int) -> float:
 
 
 def _states(config: Config, counted: Parts, ranks: int) -> float:
-    """Bytes of parameters, and of what is trained the gradients and optimiser states: two moments, in half precision a
+    """Bytes of parameters, and of what is trained the gradients and optimiser states: moments, in half precision a
     master copy, and what the parameters were at the start where they are pulled there.
     """
     weight = _compute_bytes(config)
-    optimiser = (8 if weight == 4 else 12) + (4 if config.optim.pull_to_start else 0)
+    # What is no optimiser is told of elsewhere.
+    moments = STATE_BYTES.get(config.optim.name, 8)
+    optimiser = moments + (0 if weight == 4 else 4) + (4 if config.optim.pull_to_start else 0)
     zero = config.zero
     plain = (counted.whole - counted.quantised + counted.adapters) * weight
     parameters = plain + counted.quantised * bytes_quantised(double=config.adapter.double_quant)

@@ -178,14 +178,14 @@ def _freeze(run: RunDir, plan: RunPlan, folder: EvalDir, asked: Asked, after: st
 
 
 def wait(queued: Queued, cluster: Executor | None = None) -> Results:
-    """The results, once they are there; DoesNotHoldError when there will be none."""
+    """The results, once the job has ended; DoesNotHoldError when there will be none."""
     carrier = cluster or executor(queued.job.kind)
     folder = queued.folder
     while True:
-        # Asked first: what the job left may come between two looks.
+        # Asked first: what the job leaves may come between two looks.
         gone = carrier.state(queued.job) is QueueState.gone
         results = Results.read(folder)
-        if results is not None:
+        if results is not None and gone:
             return results
         if folder.failure.is_file():
             reason = json.loads(folder.failure.read_text(encoding="utf-8"))["reason"]

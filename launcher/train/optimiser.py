@@ -1,24 +1,30 @@
-"""AdamW with decay on matrices only, in the implementation that suits the device, and rates by layer and by name."""
+"""The optimiser, with decay on matrices only, and rates by layer and by name."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from launcher.config.schema import Config, GroupConfig, OptimConfig
 from launcher.errors import Problem, UserError
+from launcher.train.lion import Lion
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 _SHOWN = 8
 
 
 def build_optimiser(config: Config, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter, arXiv:1711.05101) over the trainable parameters."""
+    """The one that the config names, over the trainable parameters."""
+    return _BUILDERS[config.optim.name](config, parameter_groups(model, config.optim), device)
+
+
+def _adamw(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter, arXiv:1711.05101)."""
     optim = config.optim
     arguments: dict[str, Any] = {"lr": optim.lr, "betas": tuple(optim.betas), "eps": optim.eps}
-    groups = parameter_groups(model, optim)
     if config.zero.offload_optimizer and device.type == "cuda":
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -26,6 +32,17 @@ def build_optimiser(config: Config, model: torch.nn.Module, device: torch.device
         optimiser: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
         return optimiser
     return torch.optim.AdamW(groups, fused=device.type == "cuda", **arguments)
+
+
+def _lion(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    first, second = config.optim.betas
+    return Lion(groups, lr=config.optim.lr, betas=(first, second))
+
+
+_BUILDERS: dict[str, Callable[[Config, list[dict[str, Any]], torch.device], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "lion": _lion,
+}
 
 
 def parameter_groups(model: torch.nn.Module, optim: OptimConfig) -> list[dict[str, Any]]:

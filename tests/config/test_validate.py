@@ -21,6 +21,9 @@ def demo_values() -> dict[str, Any]:
     return values
 
 
+EVAL_JOB = {"partition": None, "gpus": 1, "cpus": 1, "mem_gb": None, "time_min": 1}
+
+
 def changed(**changes: Any) -> Config:
     """The demo's config once `group__key=value`, or `key=value` at the top, are set."""
     values = copy.deepcopy(demo_values())
@@ -58,6 +61,9 @@ def test_the_demo_has_no_fault() -> None:
         ({"train__seed": -1}, "train.seed"),
         ({"optim__name": "sgd"}, "optim.name"),
         ({"optim__lr": 0}, "optim.lr"),
+        ({"cluster__eval_job": {**EVAL_JOB, "gpus": -1}}, "cluster.eval_job.gpus"),
+        ({"cluster__eval_job": {**EVAL_JOB, "time_min": 0}}, "cluster.eval_job.time_min"),
+        ({"cluster__eval_job": {**EVAL_JOB, "partition": "a\nb"}}, "cluster.eval_job.partition"),
         ({"optim__betas": [0.9]}, "optim.betas"),
         ({"optim__betas": [0.9, 1.0]}, "optim.betas"),
         ({"schedule__warmup_ratio": 1.5}, "schedule.warmup_ratio"),
@@ -89,6 +95,15 @@ def test_the_demo_has_no_fault() -> None:
 )
 def test_a_rule_that_is_broken_names_its_key(changes: dict[str, Any], where: str) -> None:
     assert [problem.where for problem in faults(**changes)] == [where]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("muon", "whole matrices"), ("adafactor", "factors"), ("adam8bit", "8-bit")]
+)
+def test_an_optimiser_that_is_none_here_is_refused_with_the_reason(name: str, words: str) -> None:
+    (problem,) = faults(optim__name=name)
+    assert words in problem.message
+    assert set(problem.valid.split(", ")) == {"adamw", "lion"}
 
 
 def test_all_broken_rules_are_named_at_once() -> None:

@@ -17,6 +17,8 @@ PUBLISHED = {
 }
 """Parameters as the models' cards count them."""
 
+NAMES = ("adamw", "lion")
+
 
 def recipe(name: str, *overrides: str) -> tuple[Config, ShapeConfig]:
     config = compose(name, overrides, search_path(None, Path("/nowhere"))).config
@@ -40,6 +42,11 @@ def test_model_states_shrink_with_the_stage_as_in_the_zero_paper(stage: int, per
 def test_offloading_takes_states_off_the_gpu() -> None:
     memory = plan_memory(*recipe("sft_llama3_8b", "zero=zero3_offload"), ranks=8, micro_batch=1)
     assert memory.states_gb == 0
+
+
+def test_lion_keeps_one_state_where_adamw_keeps_two() -> None:
+    adamw, lion = (plan_memory(*recipe("sft_llama3_8b", f"optim={name}"), ranks=8, micro_batch=1) for name in NAMES)
+    assert (adamw.states_gb - lion.states_gb) * GIB == pytest.approx(4 / 8 * adamw.parameters)
 
 
 def test_activations_grow_with_the_micro_batch_and_shrink_when_recomputed() -> None:
