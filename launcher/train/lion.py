@@ -46,7 +46,7 @@ def _update(parameter: torch.Tensor, gradient: torch.Tensor, momentum: torch.Ten
     lr, (beta1, beta2) = group["lr"], group["betas"]
     # Views of what is changed: a copy would be changed in its place.
     flat = parameter.view(-1), gradient.reshape(-1), momentum.view(-1)
-    parts = (tensor.split(CHUNK) for tensor in flat)
+    parts = (torch.split(tensor, CHUNK) for tensor in flat)
     for value, slope, mean in zip(*parts, strict=True):
         direction = mean.lerp(slope, 1 - beta1).sign_()
         value.mul_(1 - lr * group["weight_decay"]).add_(direction, alpha=-lr)
