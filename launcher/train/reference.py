@@ -142,7 +142,7 @@ def _allocate(place: Reference, rows: int) -> None:
 
 
 def _write(place: Reference, rows: AnyArray, values: AnyArray, done: int) -> None:
-    mapped = np.memmap(place.values, dtype=np.float32, mode="r+").reshape(-1, place.width)
-    mapped[rows] = values
+    mapped = np.memmap(place.values, dtype=np.float32, mode="r+")
+    mapped.reshape(-1, place.width)[rows] = values
     mapped.flush()
     publish_json(place.progress, {"samples": done})
