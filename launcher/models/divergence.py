@@ -39,7 +39,8 @@ def _jensen_shannon(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
 
 def _by_chunks(divergence: Callable[[Tensor, Tensor], Tensor], teacher: Tensor, student: Tensor) -> Tensor:
     """Of so many tokens at a time, computed again in the backward pass rather than kept."""
-    pairs = zip(torch.split(teacher, CHUNK_TOKENS), torch.split(student, CHUNK_TOKENS), strict=True)
+    chunks = [logits.split(CHUNK_TOKENS) for logits in (teacher, student)]  # type: ignore[no-untyped-call]
+    pairs = zip(*chunks, strict=True)
     found = [checkpoint(divergence, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs]
     return torch.cat(found)
 

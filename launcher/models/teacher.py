@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import Config, Init, ModelConfig
-from launcher.errors import Problem
+from launcher.errors import Problem, UserError
+from launcher.models.source import resolve
 from launcher.objectives.registry import objective_of
 
 KEY = "objective.options.teacher"
@@ -25,6 +26,21 @@ def teacher_model(config: Config) -> ModelConfig | None:
     if teacher.path is None:
         return config.model
     return replace(config.model, path=teacher.path, revision=teacher.revision, init=Init.pretrained, shape=None)
+
+
+def teacher_folder(config: Config, model: Path) -> Path | None:
+    """Where the teacher's files are, fetched now if need be; `model` is where the run's own model's are.
+
+    UserError where they cannot be had, or their tokens are not the model's.
+    """
+    teacher = teacher_model(config)
+    if teacher is None:
+        return None
+    folder = resolve(teacher, key=KEY)
+    differs = other_vocabulary(model, folder)
+    if differs is not None:
+        raise UserError(vocabulary_problem(teacher.path, differs))
+    return folder
 
 
 def other_vocabulary(student: Path, teacher: Path) -> str | None:

@@ -25,7 +25,7 @@ from launcher.failures import FailureClass
 from launcher.faultpoints import Point, reach
 from launcher.fingerprint import differences
 from launcher.models.source import resolve
-from launcher.models.teacher import KEY, other_vocabulary, teacher_model, vocabulary_problem
+from launcher.models.teacher import teacher_folder
 from launcher.node.causes import failure_of
 from launcher.node.data import prepare_data
 from launcher.node.epilogue import LEAVE_S, requeue_if_due
@@ -124,7 +124,10 @@ def prologue(run: RunDir, start: Start) -> dict[str, str]:
         for step in tidy(run, start.attempt):
             record(run, Event.recovered, start.attempt, step=step)
         convert_apart(run, plan.topology.world_size)
-        variables = {"LAUNCHER_ATTEMPT": str(start.attempt), "LAUNCHER_MODEL": str(model)} | _teacher(plan, model)
+        variables = {"LAUNCHER_ATTEMPT": str(start.attempt), "LAUNCHER_MODEL": str(model)}
+        teacher = teacher_folder(plan.config, model)
+        if teacher is not None:
+            variables["LAUNCHER_TEACHER"] = str(teacher)
         for name, folder in prepare_data(plan, model, plan.config.data.workers).items():
             variables[f"LAUNCHER_{name.upper()}_TOKENS"] = str(folder)
         address, number = master_address(), int(start.job_id.partition(".")[0])
@@ -141,18 +144,6 @@ def prologue(run: RunDir, start: Start) -> dict[str, str]:
         end_attempt(run, start, Ending.stopped, None, "cancelled before training began", 0)
         raise SystemExit(CANCELLED_STATUS)
     return variables
-
-
-def _teacher(plan: RunPlan, model: Path) -> dict[str, str]:
-    """The folder of the objective's teacher, if it has one; UserError where its tokens are not the model's."""
-    teacher = teacher_model(plan.config)
-    if teacher is None:
-        return {}
-    folder = resolve(teacher, key=KEY)
-    differs = other_vocabulary(model, folder)
-    if differs is not None:
-        raise UserError(vocabulary_problem(teacher.path, differs))
-    return {"LAUNCHER_TEACHER": str(folder)}
 
 
 def _leave_in_time(run: RunDir, plan: RunPlan, start: Start) -> None:

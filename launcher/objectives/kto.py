@@ -23,7 +23,7 @@ class Options:
     beta: float = 0.1
     """How much the model may not move away from the untrained one."""
     desirable_weight: float = 1.0
-    """λ_D, of good answers. Times their number it should be 1 to 4/3 of the same for bad ones (section 4.2)."""
+    """λ_D, of good answers. Times their number it should be 1 to 4/3 of the same for bad ones (eq. 8)."""
     undesirable_weight: float = 1.0
     """λ_U, of bad answers."""
 
@@ -37,7 +37,7 @@ class Options:
 
 
 class Kto:
-    """λ_D (1 - sigmoid(β (r - z))) for good answers, λ_U (1 - sigmoid(β (z - r))) for bad ones (eq. 8).
+    """λ_D (1 - sigmoid(β (r - z))) for good answers, λ_U (1 - sigmoid(β (z - r))) for bad ones (eq. 7).
 
     r = log(π / ref) of the answer. z, the reference point, is how far the model has moved on average: the mean
     log-ratio of answers that belong to other prompts, over the whole global batch or held-out set, and at least 0; no

@@ -24,6 +24,7 @@ SFT = load("sft")
 
 def summed(totals: list[list[float]], tokens: list[int], examples: list[int]) -> Summed:
     return Summed(
+        names=("loss", "token_accuracy"),
         totals=np.array(totals, dtype=np.float64),
         counts=None,
         tokens=np.array(tokens, dtype=np.int64),
@@ -55,7 +56,11 @@ def test_counts_of_sets_are_summarised_together() -> None:
     classify = load("classify", {"labels": ["a", "b"]})
     counts = np.concatenate([[1.0, 0.0], [2.0, 1.0], [1.0, 2.0], np.zeros(30)])
     one = Summed(
-        totals=np.array([[3.0, 1.0]]), counts=counts, tokens=np.array([3]), examples=np.array([3], dtype=np.int64)
+        names=("loss", "accuracy"),
+        totals=np.array([[3.0, 1.0]]),
+        counts=counts,
+        tokens=np.array([3]),
+        examples=np.array([3], dtype=np.int64),
     )
     found = measured(classify, {"eval_x": one, "eval_y": one})
     assert found["eval_loss"] == found["eval_x_loss"] == pytest.approx(1.0, abs=1e-12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from launcher.errors import Problem
 from launcher.objectives import registry
 
-REQUIRES = ("classify", "grpo")
+REQUIRES = ("classify", "distill", "grpo")
 """Objectives with an option that nobody can know beforehand."""
 
 

@@ -163,7 +163,7 @@ def test_rows_of_another_kind_are_refused_before_anything_is_queued(bench: Bench
 
 
 def test_ktos_point_of_reference_does_not_depend_on_how_the_batch_is_cut(bench: Bench, tmp_path: Path) -> None:
-    own = [*overrides(bench, tmp_path, "kto-zero3-packed"), "data.packing=false", "zero=zero2", "train.stop_at=6"]
+    own = on(tmp_path, judged, ["objective=kto", "zero=zero2", "train.stop_at=6", "train.eval_every=3"])
     one, two = bench.train(*own, "train.micro_batch_size=4"), bench.train(*own, "cluster.gpus_per_node=1")
     for name in ("loss", "reference_point", "eval_loss", "eval_reference_point"):
         told = [[record[name] for record in records(run) if name in record] for run in (one, two)]
@@ -186,7 +186,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 DISTILLED = {
     "zero2-packed": ["zero=zero2", "data.packing=true", "objective.options.temperature=2"],
-    "zero3": ["zero=zero3", "objective.options.loss=jsd", "objective.options.hard=0.2"],
+    "zero3": ["zero=zero3", "objective.options.loss=jsd", "objective.options.hard=0.05"],
 }
 
 
@@ -210,7 +210,7 @@ def test_distillation_comes_near_its_teacher_and_resumes_bit_for_bit(
 def test_a_model_kept_close_to_the_untrained_one_moves_less_and_resumes_bit_for_bit(
     bench: Bench, tmp_path: Path, setting: list[str]
 ) -> None:
-    own = on(tmp_path, asking, ["objective.options.kl=2", *setting])
+    own = on(tmp_path, asking, ["objective.options.kl=4", *setting])
     straight = bench.train(*own)
     told = [record["eval_kl"] for record in records(straight) if "eval_kl" in record]
     # At the start it is that model.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import UserError
+from launcher.models.teacher import teacher_folder
 from launcher.plan.build import Request, plan_request
 from launcher.runplan import RunPlan
 from tests.fakes import write_tiny_model
@@ -48,6 +49,18 @@ def test_other_tokens_are_refused_before_anything_is_queued(demo: Path, work: Pa
     (teacher / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"objective\.options\.teacher.*another vocabulary.*number 2 is 'b'"):
         planned(work, "objective=distill", "objective.options.teacher=./teacher")
+
+
+def test_a_node_finds_it_and_refuses_one_whose_tokens_have_changed(demo: Path, work: Path, teacher: Path) -> None:
+    config, model = planned(work, "objective=distill", "objective.options.teacher=./teacher").config, demo / "model"
+    assert teacher_folder(config, model) == teacher
+    assert teacher_folder(planned(work, "objective.options.kl=0.1").config, model) == model
+    assert teacher_folder(planned(work).config, model) is None
+    (teacher / "config.json").write_text(
+        (teacher / "config.json").read_text().replace('"vocab_size": ', '"vocab_size": 1')
+    )
+    with pytest.raises(UserError, match="another vocabulary"):
+        teacher_folder(config, model)
 
 
 def test_one_that_is_not_there_is_missed(demo: Path, work: Path) -> None:

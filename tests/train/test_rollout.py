@@ -16,7 +16,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from launcher.data.feed.batches import IGNORED
 from launcher.data.feed.order import Order, checksum
 from launcher.data.feed.samples import Samples
+from launcher.evaluate.held_out import measured
+from launcher.evaluate.sets import HeldOutSet
 from launcher.objectives.grpo import Grpo, Options
+from launcher.objectives.registry import load
 from launcher.publish import read_records
 from launcher.runplan import Batch
 from launcher.train.feed import StepData
@@ -172,9 +175,10 @@ def test_later_steps_of_a_rollout_know_what_the_model_thought(stage: Stage) -> N
 
 
 def held_out(play: Play, samples: Samples, step: int = 4) -> dict[str, float]:
-    found = play.evaluate_all(samples, step=step, before_batch=lambda: None, stopped=lambda: False)
+    held_out = HeldOutSet(samples=samples)
+    found = play.evaluate_all(held_out, step=step, before_batch=lambda: None, stopped=lambda: False)
     assert found is not None
-    return found.named
+    return measured(load("grpo", {"reward": "reward.py"}), {"eval": found})
 
 
 @pytest.mark.parametrize("at_once", [3, 64])
@@ -188,7 +192,8 @@ def test_every_held_out_question_is_answered_once(stage: Stage, at_once: int) ->
     rewards = [len(entry["answer"]) % 5 / 4 for entry in asked]
     assert rewards == [entry["reward"] for entry in asked]
     assert held_out(stage.play(at_once=1), stage.samples) == pytest.approx(named)
-    assert play.evaluate_all(stage.samples, step=4, before_batch=lambda: None, stopped=lambda: True) is None
+    everything = HeldOutSet(samples=stage.samples)
+    assert play.evaluate_all(everything, step=4, before_batch=lambda: None, stopped=lambda: True) is None
 
 
 def test_a_few_answers_are_shown_once_however_often_a_run_goes_back(stage: Stage) -> None:
