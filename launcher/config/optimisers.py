@@ -9,6 +9,9 @@ from __future__ import annotations
 STATE_BYTES = {"adamw": 8, "lion": 4}
 """By name: bytes of state per parameter, in fp32."""
 
+LEAST_STAGE = {"adamw": 0, "lion": 1}
+"""By name: the lowest ZeRO stage at which it has been held against its formula."""
+
 NOT_HERE = {
     "adafactor": "its factors are of whole matrices, and ZeRO gives an optimiser flat parts of them",
     "muon": "it orthogonalises whole matrices, and ZeRO gives an optimiser flat parts of them",
