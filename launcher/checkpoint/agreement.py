@@ -17,7 +17,7 @@ from launcher.runplan import RunPlan
 
 FAR = {Dtype.fp32: 1e-4, Dtype.fp16: 1e-2, Dtype.bf16: 5e-2}
 """How far two answers may lie apart, as a share of their length: other kernels round otherwise, and each layer adds to
-it. A model with one layer missing or exchanged is ten times as far off and more."""
+it."""
 
 
 def require_agreement(run: RunDir, export: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from launcher.config.cluster import ClusterKind
-from launcher.config.optimisers import NOT_HERE, STATE_BYTES
+from launcher.config.optimisers import LEAST_STAGE, NOT_HERE, STATE_BYTES
 from launcher.config.partial import partial_problems
 from launcher.config.schema import Config, Dtype, Init
 from launcher.config.sources import HELD_OUT, held_out_sets, source_entries, typed
@@ -184,6 +184,13 @@ def _optimiser(config: Config) -> Iterator[Problem]:
         why = f": {NOT_HERE[optim.name]}" if optim.name in NOT_HERE else ""
         nearest = ", ".join(closest_first(optim.name, STATE_BYTES))
         yield Problem(where="optim.name", message=f"{optim.name!r} is not an optimiser here{why}", valid=nearest)
+    least = LEAST_STAGE.get(optim.name, 0)
+    if 0 <= config.zero.stage < least:
+        yield Problem(
+            where="optim.name",
+            message=f"{optim.name} has not been tried at zero.stage={config.zero.stage}",
+            remedy=f"write zero.stage={least}",
+        )
     yield from _positive("optim.lr", optim.lr)
     yield from _positive("optim.eps", optim.eps)
     yield from _positive("optim.weight_decay", optim.weight_decay, zero_allowed=True)

@@ -1,8 +1,9 @@
 """L2-SP: every trained parameter is pulled towards its value at the start (Li et al., arXiv:1802.01483).
 
 Decoupled from the gradient, as AdamW's decay is: before an update, w -= lr · strength · (w - start). Each rank keeps
-the start of the partition that it updates, in that one's precision, as the engine was built with it: always that of the
-untrained model, whatever is loaded afterwards. So nothing of it is in a checkpoint, and any number of ranks can go on from one.
+the start of the partition that it updates, in that one's precision, as the engine was built with it: always that of
+the untrained model, whatever is loaded afterwards. So nothing of it is in a checkpoint, and any number of ranks can go
+on from one.
 """
 
 from __future__ import annotations

@@ -106,6 +106,12 @@ def test_an_optimiser_that_is_none_here_is_refused_with_the_reason(name: str, wo
     assert set(problem.valid.split(", ")) == {"adamw", "lion"}
 
 
+def test_lion_is_for_partitioned_states() -> None:
+    (problem,) = faults(optim__name="lion", zero__stage=0)
+    assert problem.remedy == "write zero.stage=1"
+    assert faults(optim__name="lion", zero__stage=1) == []
+
+
 def test_all_broken_rules_are_named_at_once() -> None:
     found = faults(zero__stage=9, optim__lr=-1, train__seed=-1, data__seq_len=0)
     assert len(found) == 4
