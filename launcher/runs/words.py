@@ -34,6 +34,9 @@ TEXTS = {
     Event.postponed: "postponed until {until}",
     Event.cancel_requested: "asked to stop",
     Event.exported: "exported step {step} to {path}",
+    Event.eval_submitted: "benchmarks {name} asked for, as job {job_id}",
+    Event.evaluated: "benchmarks {name} of step {step} done in {duration}",
+    Event.eval_failed: "benchmarks {name} came to nothing: {reason}",
 }
 """Every field of an event, and those that `_fields` words."""
 

@@ -13,7 +13,8 @@ import torch.distributed as dist
 
 from launcher.data.feed.batches import Layout, MicroBatch
 from launcher.data.feed.samples import Samples
-from launcher.evaluate.held_out import VOTE_EVERY, Measured, held_out_all
+from launcher.evaluate.held_out import VOTE_EVERY, measured, summed_all
+from launcher.evaluate.sets import HeldOutSet
 from launcher.objectives.protocol import Needs, Per, Scored
 from tests.data.conftest import MakeStore
 from tests.data.conftest import make_store as make_store
@@ -53,29 +54,30 @@ def group(tmp_path: Path) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def measured(objective: Any, samples: Samples, heard: Iterator[bool], modes: list[str]) -> Measured | None:
+def evaluated(objective: Any, samples: Samples, heard: Iterator[bool], modes: list[str]) -> dict[str, float] | None:
     engine = SimpleNamespace(eval=lambda: modes.append("eval"), train=lambda: modes.append("train"))
-    return held_out_all(
+    found = summed_all(
         engine,
         objective,
-        samples,
+        HeldOutSet(samples=samples),
         Layout(micro_batch_size=1, pad_id=0, flat=False),
         device=torch.device("cpu"),
         before_batch=lambda: None,
         stopped=lambda: next(heard),
     )
+    return None if found is None else measured(objective, {"eval": found})
 
 
 def test_it_looks_at_all_before_it_scores_the_first(group: None, make_store: MakeStore) -> None:
     samples, objective = Samples(make_store([([1, 2], [False, True])] * ROWS), packed=False), Looks()
-    found = measured(objective, samples, iter([False] * 4), [])
+    found = evaluated(objective, samples, iter([False] * 4), [])
     assert objective.did == ["looked", *["scored"] * ROWS]
     assert found is not None
-    assert found.named["eval_seen"] == ROWS
+    assert found["eval_seen"] == ROWS
 
 
 @pytest.mark.parametrize("votes", [0, 1, 2])
 def test_told_to_stop_it_measures_nothing_and_trains_on(group: None, make_store: MakeStore, votes: int) -> None:
     samples, modes = Samples(make_store([([1, 2], [False, True])] * ROWS), packed=False), list[str]()
-    assert measured(Looks(), samples, iter([*[False] * votes, True]), modes) is None
+    assert evaluated(Looks(), samples, iter([*[False] * votes, True]), modes) is None
     assert modes == ["eval", "train"]
