@@ -8,7 +8,7 @@ N ?= 500
 SHELL_FILES := slurm/devcluster $(wildcard slurm/devcluster.lib/*.sh) slurm/system_packages .ci/run
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test chaos check quick static lint types shell format wheel clean
+.PHONY: help setup demo test chaos methods check quick static lint types shell format wheel clean
 
 help:
 	@echo 'make demo     set up, then fine-tune a small model on this machine, start to finish (about 3 minutes)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make check    format, lint, types, shellcheck and every test'
 	@echo 'make quick    the part of check that takes under a minute'
 	@echo 'make chaos    break N=500 short trainings in every way there is, overnight, and write docs/chaos.md'
+	@echo 'make methods  train in every way there is with three seeds and a kill, an hour, and write docs/methods.md'
 	@echo 'make format   rewrite sources in the project'"'"'s format'
 	@echo 'make clean    remove what these targets made'
 
@@ -48,6 +49,10 @@ chaos: $(READY_DEV)
 	slurm/devcluster install
 	mkdir -p docs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.faults.chaos $(N) --table docs/chaos.md
+
+methods: $(READY_DEV)
+	slurm/devcluster install
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.methods.acceptance --table docs/methods.md
 
 check: static test
 

@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from launcher.data.tokens import TokenStore
-from tests.workbench import Bench, held_out, losses, records, write_model
+from tests.objectives.rows import asking, judged, labelled, on, pair, prose, valued, write_teacher
+from tests.workbench import Bench, held_out, losses, records
 
 pytestmark = pytest.mark.train
 
 STEPS = 24
 LEARNING = ["optim.lr=5e-3", f"train.max_steps={STEPS}", "train.eval_every=12", "train.micro_batch_size=2"]
-BETTER, WORSE = ("gladly", "surely", "kindly"), ("never", "nowhere", "nothing")
-
-
-def pair(number: int) -> dict[str, object]:
-    question = {"role": "user", "content": f"may I have {number}?"}
-    yes, no = f"{BETTER[number % 3]} {number}", f"{WORSE[number % 3]} {number}"
-    return {
-        "chosen": [question, {"role": "assistant", "content": yes}],
-        "rejected": [question, {"role": "assistant", "content": no}],
-    }
-
-
-def labelled(number: int) -> dict[str, object]:
-    kind = number % 3
-    return {"text": f"{number} " + " ".join([("red", "green", "blue")[kind]] * (1 + number % 2)), "label": "abc"[kind]}
-
-
-def several(number: int) -> dict[str, object]:
-    return {"text": f"{'red ' * (number % 2)}{number}{' blue' * (number // 2 % 2)}", "label": ["a"] * (number % 2)}
-
-
-def valued(number: int) -> dict[str, object]:
-    return {"text": "many words " * (number % 3) + str(number), "label": (number % 3) - 1.0}
-
-
-def prose(number: int) -> dict[str, object]:
-    return {"text": f"the quick brown fox number {number} jumps over the lazy dog " * (1 + number % 3)}
-
-
-def judged(number: int) -> dict[str, object]:
-    good = number % 2 == 0
-    answer = (BETTER if good else WORSE)[number % 3]
-    return {"prompt": f"may I have {number}? ", "completion": f"{answer} {number}", "label": good}
-
-
-def asking(number: int) -> dict[str, object]:
-    return {"prompt": f"what is {number}? ", "completion": f"it is {number} " * (1 + number % 3)}
-
-
 CASES = {
     "dpo-zero2": (pair, ["objective=dpo", "zero=zero2"]),
     "ipo-zero3-packed": (pair, ["objective=dpo", "objective.options.loss=ipo", "zero=zero3", "data.packing=true"]),
@@ -85,15 +45,8 @@ MEASURE = {
 
 
 def overrides(bench: Bench, folder: Path, case: str) -> list[str]:
-    return on(folder, *CASES[case])
-
-
-def on(folder: Path, make: Callable[[int], dict[str, object]], more: Sequence[str]) -> list[str]:
-    """Overrides of a run on such rows."""
-    for name, numbers in (("train", range(60)), ("held_out", range(100, 112))):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(make(number)) + "\n" for number in numbers))
-    data = [f"data.train={folder / 'train.jsonl'}", f"data.eval={folder / 'held_out.jsonl'}"]
-    return [*data, *LEARNING, *more]
+    make, more = CASES[case]
+    return [*on(folder, make), *LEARNING, *more]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -163,7 +116,7 @@ def test_rows_of_another_kind_are_refused_before_anything_is_queued(bench: Bench
 
 
 def test_ktos_point_of_reference_does_not_depend_on_how_the_batch_is_cut(bench: Bench, tmp_path: Path) -> None:
-    own = on(tmp_path, judged, ["objective=kto", "zero=zero2", "train.stop_at=6", "train.eval_every=3"])
+    own = [*on(tmp_path, judged), *LEARNING, "objective=kto", "zero=zero2", "train.stop_at=6", "train.eval_every=3"]
     one, two = bench.train(*own, "train.micro_batch_size=4"), bench.train(*own, "cluster.gpus_per_node=1")
     for name in ("loss", "reference_point", "eval_loss", "eval_reference_point"):
         told = [[record[name] for record in records(run) if name in record] for run in (one, two)]
@@ -174,14 +127,7 @@ def test_ktos_point_of_reference_does_not_depend_on_how_the_batch_is_cut(bench: 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model half as wide, which is sure of what it says."""
-    folder = write_model(tmp_path_factory.mktemp("teacher") / "model", hidden_size=16)
-    torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    with torch.no_grad():
-        model.lm_head.weight.mul_(30)
-    model.save_pretrained(folder)
-    return folder
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "model")
 
 
 DISTILLED = {
@@ -194,7 +140,8 @@ DISTILLED = {
 def test_distillation_comes_near_its_teacher_and_resumes_bit_for_bit(
     bench: Bench, tmp_path: Path, teacher: Path, case: str
 ) -> None:
-    own = on(tmp_path, asking, ["objective=distill", f"objective.options.teacher={teacher}", *DISTILLED[case]])
+    more = ["objective=distill", f"objective.options.teacher={teacher}", *DISTILLED[case]]
+    own = [*on(tmp_path, asking), *LEARNING, *more]
     straight = bench.train(*own)
     told = [record["eval_divergence"] for record in records(straight) if "eval_divergence" in record]
     assert told[-1] < 0.8 * told[0]
@@ -210,7 +157,7 @@ def test_distillation_comes_near_its_teacher_and_resumes_bit_for_bit(
 def test_a_model_kept_close_to_the_untrained_one_moves_less_and_resumes_bit_for_bit(
     bench: Bench, tmp_path: Path, setting: list[str]
 ) -> None:
-    own = on(tmp_path, asking, ["objective.options.kl=4", *setting])
+    own = [*on(tmp_path, asking), *LEARNING, "objective.options.kl=4", *setting]
     straight = bench.train(*own)
     told = [record["eval_kl"] for record in records(straight) if "eval_kl" in record]
     # At the start it is that model.
