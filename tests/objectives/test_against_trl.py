@@ -12,6 +12,7 @@ import torch
 
 from launcher.data.feed.batches import IGNORED, MicroBatch
 from launcher.objectives import registry
+from tests.objectives import test_grpo as grpo
 from tests.objectives.test_formulas import EXACT, REFERENCE, ROWS, Fixed, batch_of, random_model, scored
 
 pytest.importorskip("trl", reason="a comparison with TRL needs TRL (the dev extra)")
@@ -195,3 +196,45 @@ def test_distillation_is_trls(loss: str, beta: float, temperature: float) -> Non
     # TRL leaves Hinton's temperature² out.
     found = objective.score(model, batch).loss_sum / temperature**2
     assert found.item() == pytest.approx(expected.item(), rel=EXACT)
+
+
+def padded(rows: list[list[float]]) -> torch.Tensor:
+    """[rows, longest], filled up with zeros."""
+    return torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo"])
+def test_learning_from_rewards(loss: str) -> None:
+    """DAPO is left out: TRL divides by the tokens of the whole batch, the paper (eq. 8) by those of a group."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    model, batch, now, old, reference = grpo.case()
+    made = grpo.objective(loss)
+    full = batch_of(ROWS, played=grpo.played(made, batch, old, reference))
+    assert full.played is not None
+    values, mask = padded(now), padded([[1.0] * len(row) for row in now])
+    fake = trainer(
+        beta=grpo.KL,
+        epsilon_low=grpo.LOW,
+        epsilon_high=grpo.HIGH,
+        loss_type=loss,
+        max_completion_length=grpo.MOST,
+        importance_sampling_level="token",
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        use_vllm=False,
+        current_gradient_accumulation_steps=1,
+        args=SimpleNamespace(delta=None, use_bias_correction_kl=False),
+        _entropy_bonus_enabled=False,
+        _get_per_token_logps_and_entropies=lambda *_, **__: (values, torch.zeros_like(values), None),
+    )
+    fake.accelerator.reduce = lambda value, reduction: value
+    inputs = {
+        **{f"{name}_ids": torch.zeros_like(mask).long() for name in ("prompt", "completion")},
+        **{f"{name}_mask": mask for name in ("prompt", "completion")},
+        "advantages": full.played.advantages,
+        "old_per_token_logps": padded(old),
+        "ref_per_token_logps": padded(reference),
+    }
+    told = GRPOTrainer._compute_loss(fake, None, inputs)
+    assert made.score(model, full).loss_sum.item() == pytest.approx(len(now) * told.item(), rel=EXACT)
