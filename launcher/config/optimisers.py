@@ -14,8 +14,8 @@ LEAST_STAGE = {"adamw": 0, "lion": 1}
 
 NOT_HERE = {
     "adafactor": "its factors are of whole matrices, and ZeRO gives an optimiser flat parts of them",
-    "muon": "it orthogonalises whole matrices, and ZeRO gives an optimiser flat parts of them; DeepSpeed has a Muon of its "
-    "own, which has not been tried here",
+    "muon": "it orthogonalises whole matrices, and ZeRO gives an optimiser flat parts of them; DeepSpeed has one of "
+    "its own, which has not been tried here",
     "adam8bit": "its states are blocks of 8-bit numbers, which cannot be cut anew for another number of ranks",
 }
 """Optimisers that people ask for."""
