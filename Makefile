@@ -14,7 +14,7 @@ help:
 	@echo 'make demo     set up, then fine-tune a small model on this machine, start to finish (about 3 minutes)'
 	@echo 'make test     set up, Slurm included, then run every test'
 	@echo 'make check    format, lint, types, shellcheck and every test'
-	@echo 'make quick    the part of check that takes under a minute'
+	@echo 'make quick    the part of check that takes about three minutes on two cores'
 	@echo 'make chaos    break N=500 short trainings in every way there is, overnight, and write docs/chaos.md'
 	@echo 'make methods  train in every way there is with three seeds and a kill, an hour, and write docs/methods.md'
 	@echo 'make format   rewrite sources in the project'"'"'s format'
