@@ -37,8 +37,8 @@ def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
     found: set[int] = set()
     for owner in (getattr(model, "generation_config", None), model.config, tokenizer):
         told = getattr(owner, "eos_token_id", None)
-        several = told if isinstance(told, list | tuple) else [told]
-        found |= {token for token in several if token is not None}
+        if told is not None:
+            found |= set(told) if isinstance(told, list | tuple) else {told}
     if not found:
         message = "neither the model nor its tokenizer names a token that ends an answer"
         raise UserError(Problem(where="model.path", message=message, remedy='set "eos_token" in tokenizer_config.json'))

@@ -56,32 +56,52 @@ def test_it_learns_from_rewards_alone(bench: Bench, sums: list[str], more: list[
     assert all(entry["reward"] in (0, 1) and "+" in entry["question"] for entry in shown)
 
 
-UPDATES = ["objective.options.updates=2", "objective.options.loss=dr_grpo", "objective.options.kl=0.05", "zero=zero2"]
-CASES = {"two-updates": UPDATES, "rloo-zero3": ["objective.options.loss=rloo", "zero=zero3"]}
+CASES = {
+    "two-updates-zero2": ["objective.options.updates=2", "objective.options.loss=dr_grpo", "zero=zero2"],
+    "rloo-zero3": ["objective.options.loss=rloo", "zero=zero3"],
+}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_resumes_bit_for_bit(bench: Bench, sums: list[str], case: str) -> None:
-    own = [*sums, *CASES[case], "train.max_steps=8", "train.eval_every=4", "optim.lr=1e-3"]
+def test_it_resumes_bit_for_bit(bench: Bench, tmp_path: Path, case: str) -> None:
+    """Of a model from random weights, whose answers are gibberish that a function of their letters judges."""
+    (tmp_path / "letters.py").write_text(
+        "def reward(prompt, answer, reference):\n    return sum(map(ord, answer)) % 7\n"
+    )
+    own = [
+        *CASES[case],
+        "objective=grpo",
+        f"objective.options.reward={tmp_path / 'letters.py'}",
+        "objective.options.group=4",
+        "objective.options.max_new_tokens=6",
+        "objective.options.kl=0.05",
+        "train.max_steps=6",
+        "train.eval_every=2",
+        "optim.lr=1e-2",
+        "schedule=constant",
+    ]
     straight = bench.train(*own)
-    stopped = bench.train(*own, "train.stop_at=6")
+    stopped = bench.train(*own, "train.stop_at=4")
     bench.run("resume", stopped.name, "train.stop_at=null", "--follow")
     assert len(set(named(straight, "reward"))) > 2
-    for name in ("reward", "answer_length", "clip_fraction", "eval_reward"):
+    for name in ("reward", "answer_length", "clip_fraction", "kl", "grad_norm", "eval_reward"):
         assert named(stopped, name) == named(straight, name)
     assert losses(stopped) == losses(straight)
     assert answered(stopped) == answered(straight)
-    if case == "two-updates":
-        # The first of the two steps learns from answers of the very model that it changes.
-        clipped = named(straight, "clip_fraction")
-        assert set(clipped[::2]) == {0.0}
+    divergence, clipped = named(straight, "kl"), named(straight, "clip_fraction")
+    assert divergence[0] == pytest.approx(0, abs=1e-6)
+    assert divergence[-1] > 1e-4
+    # A step learns from answers of the very model that it changes, but for the second of two.
+    assert set(clipped[:: 2 if "two" in case else 1]) == {0.0}
+    if "two" in case:
         assert max(clipped[1::2]) > 0
 
 
-def test_another_reward_is_another_run(bench: Bench, sums: list[str], tmp_path: Path) -> None:
+def test_another_reward_is_another_run(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def reward(prompt, answer, reference):\n    return len(answer)\n")
-    own = [*sums, f"objective.options.reward={file}", "train.max_steps=4", "data.eval=null"]
+    own = ["objective=grpo", f"objective.options.reward={file}", "objective.options.max_new_tokens=4"]
+    own += ["train.max_steps=4", "data.eval=null"]
     run = bench.train(*own, "train.stop_at=2")
     assert (run / "reward.py").read_text() == file.read_text()
     file.write_text("def reward(prompt, answer, reference):\n    return 1 / (len(answer) - len(answer))\n")
