@@ -65,7 +65,6 @@ METHODS = (
     Method(name="kto", rows=judged, overrides=("objective=kto",)),
     Method(name="reward", rows=pair, overrides=("objective=reward",), measure="eval_accuracy", better=1, head=True),
     Method(name="distill", rows=asking, overrides=DISTILL, measure="eval_divergence"),
-    Method(name="grpo", rows=None, overrides=("optim.lr=2e-3",), measure="eval_reward", better=1, steps=120),
     Method(
         name="lora",
         rows=said,
@@ -89,4 +88,5 @@ METHODS = (
     Method(
         name="qlora", rows=said, overrides=(*ADAPTER, "adapter=qlora", "model.path={base}"), stages=(2,), adapter=True
     ),
+    Method(name="grpo", rows=None, overrides=("optim.lr=2e-3",), measure="eval_reward", better=1, steps=120),
 )

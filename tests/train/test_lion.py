@@ -87,7 +87,8 @@ def test_it_goes_on_with_another_number_of_ranks(bench: Bench, stage: int) -> No
     straight = bench.train(*OWN, f"zero.stage={stage}", "cluster.gpus_per_node=2")
     assert losses(run) == pytest.approx(losses(straight), rel=1e-3)
     copied = torch.load(run / "checkpoints" / "universal-00000003" / "zero" / "lm_head.weight" / "exp_avg.pt")
-    assert copied["param"].abs().sum() > 0
+    # Stage 3's conversion writes the tensor by itself.
+    assert (copied["param"] if isinstance(copied, dict) else copied).abs().sum() > 0
 
 
 @pytest.mark.train
