@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher import fingerprint
 from launcher.config.cluster import ClusterKind
@@ -91,6 +92,52 @@ def plan_config(
     else:
         config = asking
     topology = Topology(nodes=config.cluster.nodes, ranks_per_node=config.cluster.gpus_per_node)
+    sized = _sized(config, topology, found)
+    if found or sized is None:
+        raise UserError(*_distinct(found))
+    train_data = train_spec(config, run_dir)
+    assert config.data.cache_dir is not None
+    memory = plan_memory(config, sized.shape, topology.world_size, sized.batch.micro_batch_size, sized.frozen)
+    lead = plan_lead(config, memory, topology, measured)
+    slurm = config.cluster.kind is ClusterKind.slurm
+    own_data_job = slurm and config.cluster.data_job.enabled
+    return RunPlan(
+        version=PLAN_VERSION,
+        run_id=run_id,
+        run_dir=str(run_dir.root),
+        recipe=recipe,
+        config=config,
+        topology=topology,
+        batch=sized.batch,
+        memory=memory,
+        train_data=train_data,
+        eval_data=eval_specs(config, run_dir),
+        data_cache=config.data.cache_dir,
+        lead=lead,
+        deepspeed=sized.deepspeed,
+        slurm=slurm_parameters(config.cluster, run_dir, run_id, lead) if slurm else None,
+        data_job=data_job_parameters(config.cluster, run_dir, run_id) if own_data_job else None,
+        fingerprint=fingerprint.take(config, train_data),
+        accepted=[],
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sized:
+    """What follows from the size of the models."""
+
+    shape: ShapeConfig
+    """Of the model that trains."""
+    frozen: int
+    """Parameters of models beside it."""
+    batch: Batch
+    """How the global batch is cut."""
+    deepspeed: dict[str, Any]
+    """DeepSpeed's config."""
+
+
+def _sized(config: Config, topology: Topology, found: list[Problem]) -> _Sized | None:
+    """None, with everything that is wrong added to `found`, where it cannot be had."""
     shape = model_shape(config.model)
     if isinstance(shape, Problem):
         found.append(shape)
@@ -102,38 +149,11 @@ def plan_config(
     batch = _batch(config, known, topology, frozen) if _countable(config) else None
     if isinstance(batch, Problem):
         found.append(batch)
-    if isinstance(batch, Batch):
-        deepspeed, refused = deepspeed_config(config, batch)
-        found += refused
-    if found:
-        raise UserError(*_distinct(found))
-    assert isinstance(batch, Batch)
-    assert isinstance(shape, ShapeConfig)
-    train_data = train_spec(config, run_dir)
-    assert config.data.cache_dir is not None
-    memory = plan_memory(config, shape, topology.world_size, batch.micro_batch_size, frozen)
-    lead = plan_lead(config, memory, topology, measured)
-    slurm = config.cluster.kind is ClusterKind.slurm
-    own_data_job = slurm and config.cluster.data_job.enabled
-    return RunPlan(
-        version=PLAN_VERSION,
-        run_id=run_id,
-        run_dir=str(run_dir.root),
-        recipe=recipe,
-        config=config,
-        topology=topology,
-        batch=batch,
-        memory=memory,
-        train_data=train_data,
-        eval_data=eval_specs(config, run_dir),
-        data_cache=config.data.cache_dir,
-        lead=lead,
-        deepspeed=deepspeed,
-        slurm=slurm_parameters(config.cluster, run_dir, run_id, lead) if slurm else None,
-        data_job=data_job_parameters(config.cluster, run_dir, run_id) if own_data_job else None,
-        fingerprint=fingerprint.take(config, train_data),
-        accepted=[],
-    )
+    if not isinstance(batch, Batch):
+        return None
+    deepspeed, refused = deepspeed_config(config, batch)
+    found += refused
+    return None if known is None else _Sized(shape=known, frozen=frozen, batch=batch, deepspeed=deepspeed)
 
 
 def _countable(config: Config) -> bool:
