@@ -6,6 +6,7 @@ It learns with three seeds, survives a kill with a curve that is equal bit for b
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def warm_up(folder: Path) -> list[str]:
 
 def tried(folder: Path, method: Method, stage: int, names: dict[str, str], sums: Sequence[str]) -> Outcome:
     """The method at that stage, in a folder of its own."""
-    place = folder / f"{method.name.replace(' ', '-').replace(':', '')}-zero{stage}"
+    # Commas and spaces mean something in an override.
+    place = folder / f"{re.sub(r'[^a-z0-9]+', '-', method.name.lower())}-zero{stage}"
     bench: Bench = make_bench(place / "bench", SLURM_CONF=str(folder / "cluster" / "slurm.conf"))
     try:
         words = overrides(method, stage, place, names)

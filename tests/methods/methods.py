@@ -40,12 +40,6 @@ class Method:
 
 METHODS = (
     Method(name="sft", rows=said, overrides=()),
-    Method(name="sft, packed", rows=said, overrides=("data.packing=true", "train.global_batch_size=4")),
-    Method(
-        name="sft with KL to the base and a pull to the start",
-        rows=said,
-        overrides=("objective.options.kl=0.1", "optim.pull_to_start=0.1"),
-    ),
     Method(
         name="pretrain",
         rows=prose,
@@ -53,15 +47,6 @@ METHODS = (
     ),
     Method(name="classify", rows=labelled, overrides=CLASSES, measure="eval_accuracy", better=1, head=True),
     Method(name="dpo", rows=pair, overrides=DPO),
-    Method(name="dpo: cdpo", rows=pair, overrides=(*DPO, "objective.options.loss=cdpo"), stages=(2,)),
-    Method(name="dpo: ipo", rows=pair, overrides=(*DPO, "objective.options.loss=ipo"), stages=(3,)),
-    Method(name="dpo: orpo", rows=pair, overrides=(*DPO, "objective.options.loss=orpo"), stages=(2,)),
-    Method(
-        name="dpo: simpo",
-        rows=pair,
-        overrides=(*DPO, "objective.options.loss=simpo", "objective.options.beta=2"),
-        stages=(3,),
-    ),
     Method(name="kto", rows=judged, overrides=("objective=kto",)),
     Method(name="reward", rows=pair, overrides=("objective=reward",), measure="eval_accuracy", better=1, head=True),
     Method(name="distill", rows=asking, overrides=DISTILL, measure="eval_divergence"),
@@ -70,6 +55,25 @@ METHODS = (
         rows=said,
         overrides=(*ADAPTER, "adapter=lora", "model.path={base}"),
         adapter=True,
+    ),
+    Method(
+        name="qlora", rows=said, overrides=(*ADAPTER, "adapter=qlora", "model.path={base}"), stages=(2,), adapter=True
+    ),
+    Method(name="grpo", rows=None, overrides=("optim.lr=2e-3",), measure="eval_reward", better=1, steps=120),
+    Method(name="sft, packed", rows=said, overrides=("data.packing=true", "train.global_batch_size=4")),
+    Method(
+        name="sft with KL to the base and a pull to the start",
+        rows=said,
+        overrides=("objective.options.kl=0.1", "optim.pull_to_start=0.1"),
+    ),
+    Method(name="dpo: cdpo", rows=pair, overrides=(*DPO, "objective.options.loss=cdpo"), stages=(2,)),
+    Method(name="dpo: ipo", rows=pair, overrides=(*DPO, "objective.options.loss=ipo"), stages=(3,)),
+    Method(name="dpo: orpo", rows=pair, overrides=(*DPO, "objective.options.loss=orpo"), stages=(2,)),
+    Method(
+        name="dpo: simpo",
+        rows=pair,
+        overrides=(*DPO, "objective.options.loss=simpo", "objective.options.beta=2"),
+        stages=(3,),
     ),
     Method(
         name="lora: rslora",
@@ -85,8 +89,4 @@ METHODS = (
         stages=(2,),
         adapter=True,
     ),
-    Method(
-        name="qlora", rows=said, overrides=(*ADAPTER, "adapter=qlora", "model.path={base}"), stages=(2,), adapter=True
-    ),
-    Method(name="grpo", rows=None, overrides=("optim.lr=2e-3",), measure="eval_reward", better=1, steps=120),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,8 +46,9 @@ class Outcome:
     def learnt(self) -> bool:
         """Whether every seed got better, and by more than three seeds give by chance."""
         gains = [self.method.better * (last - first) for first, last in zip(self.start, self.end, strict=True)]
-        spread = statistics.stdev(gains) / len(gains) ** 0.5
-        return min(gains) > 0 and statistics.mean(gains) > SURE * spread
+        if not all(math.isfinite(gain) and gain > 0 for gain in gains):
+            return False
+        return statistics.mean(gains) > SURE * statistics.stdev(gains) / len(gains) ** 0.5
 
     @property
     def good(self) -> bool:
