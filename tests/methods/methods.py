@@ -45,10 +45,10 @@ METHODS = (
         rows=prose,
         overrides=("objective=pretrain", "data.packing=true", "data.overlong=split", "train.global_batch_size=4"),
     ),
-    Method(name="classify", rows=labelled, overrides=CLASSES, measure="eval_accuracy", better=1, head=True),
+    Method(name="classify", rows=labelled, overrides=CLASSES, head=True),
     Method(name="dpo", rows=pair, overrides=DPO),
     Method(name="kto", rows=judged, overrides=("objective=kto",)),
-    Method(name="reward", rows=pair, overrides=("objective=reward",), measure="eval_accuracy", better=1, head=True),
+    Method(name="reward", rows=pair, overrides=("objective=reward",), head=True),
     Method(name="distill", rows=asking, overrides=DISTILL, measure="eval_divergence"),
     Method(
         name="lora",
