@@ -48,8 +48,8 @@ def test_a_teacher_must_be_named() -> None:
 
 def test_options_that_name_folders_are_made_absolute() -> None:
     options = {"teacher": "models/big", "beta": 0.2}
-    assert registry.located("distill", options, lambda path: f"/work/{path}") == {
-        "teacher": "/work/models/big",
+    assert registry.located("distill", options, lambda path: f"/mine/{path}") == {
+        "teacher": "/mine/models/big",
         "beta": 0.2,
     }
-    assert registry.located("dpo", {"beta": 0.2}, lambda path: f"/work/{path}") == {"beta": 0.2}
+    assert registry.located("dpo", {"beta": 0.2}, lambda path: f"/mine/{path}") == {"beta": 0.2}
