@@ -33,7 +33,7 @@ from tests.workbench import Bench, make_bench
 
 SMALL_DISK = "32m"
 SLOW = ("watchdog.step_s=600", "watchdog.save_s=600", "watchdog.end_s=600")
-QUICK = ("watchdog.step_s=6", "watchdog.save_s=8", "watchdog.end_s=8")
+QUICK = ("watchdog.step_s=12", "watchdog.save_s=14", "watchdog.end_s=14")
 
 Tell = Callable[[str], None]
 T = TypeVar("T")
@@ -123,7 +123,10 @@ def endure(arena: Arena, ordeal: Ordeal, truth: Reference, tell: Tell, worker: i
     if not missed:
         return verdicts
     if again == RUNS_OF_ITS_OWN:
-        return verdicts + undone(trial)
+        never = undone(trial)
+        for verdict in never:
+            tell(f"  {verdict.name} never fell in {again + 1} runs: {verdict.problems[0].text}")
+        return verdicts + never
     return verdicts + endure(arena, replace(ordeal, blows=missed), truth, tell, worker, again=again + 1)
 
 

@@ -17,6 +17,8 @@ from tests.faults import processes
 DEVCLUSTER = Path(__file__).resolve().parents[2] / "slurm" / "devcluster"
 NODES_PER_WORKER = 4
 """Two for a run, and two more for when its nodes are avoided."""
+GPUS_PER_NODE = 32
+"""A trial takes one; the others are for those that Slurm loses count of (see `preempt`)."""
 ANSWER_S = 60.0
 """How long a controller that is being restarted is waited for."""
 LOOK_EVERY_S = 0.15
@@ -66,7 +68,7 @@ class Cluster:
 
     def up(self) -> None:
         """Start it, or what is dead of it (slurmd only)."""
-        self._devcluster("up", "--nodes", str(self.nodes), "--gpus", "8")
+        self._devcluster("up", "--nodes", str(self.nodes), "--gpus", str(GPUS_PER_NODE))
 
     def down(self) -> None:
         """End it, with all its jobs."""
@@ -128,12 +130,22 @@ class Cluster:
         return self.call("scontrol", "show", "hostnames", found.group(1)).split() if found else []
 
     def preempt(self, nodes: Sequence[str]) -> str:
-        """A job of higher priority that wants these nodes for itself."""
-        where = [f"--nodelist={','.join(nodes)}", f"--nodes={len(nodes)}", "--exclusive", "--partition=high"]
+        """A job of higher priority that wants all processors of these nodes.
+
+        Not `--exclusive`, which would want all their GPUs as well: Slurm 22.05 goes on counting those of a job that ran
+        while slurmctld was restarted, and waits for them for ever.
+        """
+        where = [f"--nodelist={','.join(nodes)}", f"--nodes={len(nodes)}", "--partition=high"]
+        wanted = ["--ntasks-per-node=1", f"--cpus-per-task={self._processors(nodes[0])}"]
         words = self.call(
-            "sbatch", "--parsable", "--job-name=preemptor", "--output=/dev/null", *where, "--wrap=sleep 90"
+            "sbatch", "--parsable", "--job-name=preemptor", "--output=/dev/null", *where, *wanted, "--wrap=sleep 90"
         )
         return words.strip()
+
+    def _processors(self, node: str) -> int:
+        found = re.search(r"\bCPUTot=(\d+)", self.call("scontrol", "show", "node", node))
+        assert found is not None, "Slurm tells it of every node"
+        return int(found.group(1))
 
     def cancel(self, job_id: str) -> None:
         """Withdraw a job."""

@@ -57,8 +57,8 @@ def _until_told(scene: Scene, *numbers: signal.Signals, within_s: float = SIGNAL
 def preempt(scene: Scene) -> None:
     """A job of higher priority takes the nodes, and gives them back once the run has left.
 
-    Slurm 22.05 lets one wait in vain now and then, without a word; a stopped rank that was sent no signal has ignored
-    none, so another is sent after it. NotDoneError where all of them wait in vain.
+    A stopped rank that was sent no signal has ignored none, so another is sent after one that waits in vain.
+    NotDoneError where all of them do.
     """
     for _ in range(PREEMPTORS):
         job = scene.cluster.preempt(scene.cluster.nodes_of(scene.job_id))
