@@ -153,6 +153,8 @@ class TrainConfig:
     """Sequences per GPU and forward pass: `auto` or a number."""
     seed: int
     """Seeds initial weights, data order and dropout."""
+    deterministic: bool
+    """Only kernels that give the same bits every time, which a bitwise equal resume needs on GPUs; false is faster."""
     eval_every: int | None
     """Steps between evaluations; null evaluates at the start and the end only."""
     patience: int | None

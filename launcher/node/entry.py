@@ -70,9 +70,11 @@ def _work(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
 
     # DeepSpeed settles on an accelerator when it is imported, so the choice comes first.
     device = choose_device(plan.config.cluster.accelerator, ranks)
+    from launcher.train.deterministic import same_bits_every_time
     from launcher.train.run import leave_group, train
 
-    with wandb_process(plan, run, ranks):
+    exact = same_bits_every_time() if plan.config.train.deterministic else contextlib.nullcontext()
+    with wandb_process(plan, run, ranks), exact:
         ending = train(plan, run, ranks, stop, watchdog, device)
         # Before anything else is waited for: a job that is being preempted may not live that long.
         _leave_word(run, ranks, ending.state, failure_by_signal(ending.signal, plan), ending.reason, ending.step)
