@@ -1,6 +1,6 @@
 """How long training waits for a checkpoint: synchronous and asynchronous saves in one run, in turn.
 
-    python benchmarks/checkpoint_stall.py [--ranks 2] [--rounds 4] [--gb 2.2] [--dir DIR] [k=v…]
+    python -m benchmarks.checkpoint_stall [--ranks 2] [--rounds 4] [--gb 2.2] [--dir DIR] [k=v…]
 
 The model is almost all embedding: gigabytes of states, little to compute. In every round some steps run undisturbed,
 then one save is waited for, then one is written while steps go on. Prints, for each kind, how long the loop waited
@@ -15,22 +15,17 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from launcher.data.make.prepare import prepare
-from launcher.node.ranks import Ranks, export_for_torch, local_variables, read_ranks
-from launcher.node.rendezvous import master_port
-from launcher.node.warm_up import own_extensions
-from launcher.plan.build import Request, plan_request
+from benchmarks.alone import join, own_plan, start, stepper
+from launcher.node.ranks import Ranks
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 
@@ -65,9 +60,9 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=None)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    if "LAUNCHER_ATTEMPT" in os.environ:
-        measure(RunPlan.load(Path(os.environ["BENCHMARK_PLAN"])), options.rounds)
-        return
+    plan = own_plan()
+    if plan is not None:
+        measure(plan, options.rounds)
     with tempfile.TemporaryDirectory(dir=options.dir) as name:
         folder = Path(name)
         sys.exit(start(folder, options.ranks, [*settings(folder, options.ranks, options.gb), *options.overrides]))
@@ -90,50 +85,15 @@ def settings(folder: Path, ranks: int, gb: float) -> list[str]:
     ]
     return [
         f"model.path={folder}/model",
-        f"runs_root={folder}",
-        f"cluster.gpus_per_node={ranks}",
         "zero=zero3",
         "checkpoint.keep_last=1",
         *batch,
     ]
 
 
-def start(folder: Path, ranks: int, overrides: list[str]) -> int:
-    """Run the ranks; the worst exit status."""
-    plan = plan_request(Request(recipe="demo", overrides=overrides, config_dir=None, work_dir=Path.cwd()))
-    plan.write(folder / "plan.json")
-    run = RunDir(Path(plan.run_dir))
-    run.checkpoints.mkdir(parents=True)
-    run.attempt(1).root.mkdir(parents=True)
-    environment = {
-        **os.environ,
-        "LAUNCHER_ATTEMPT": "1",
-        "LAUNCHER_SUBMISSION": "1",
-        "BENCHMARK_PLAN": f"{folder}/plan.json",
-        "LAUNCHER_MODEL": plan.config.model.path,
-        "LAUNCHER_TRAIN_TOKENS": str(prepare(plan.train_data, folder, workers=1)),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(master_port(os.getpid())),
-    }
-    started = [
-        subprocess.Popen([sys.executable, *sys.argv], env={**environment, **local_variables(rank, ranks)})
-        for rank in range(ranks)
-    ]
-    return max(rank.wait() for rank in started)
-
-
 def measure(plan: RunPlan, rounds: int) -> None:
     """One rank."""
-    ranks = read_ranks()
-    export_for_torch(ranks)
-    own_extensions()
-    from launcher.train.device import choose_device
-
-    device = choose_device(plan.config.cluster.accelerator, ranks)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    import deepspeed
-
-    deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
+    ranks, device = join(plan)
     from launcher.checkpoint.save import Position
     from launcher.train.engine import build_engine, build_saver
 
@@ -152,26 +112,6 @@ def measure(plan: RunPlan, rounds: int) -> None:
         report(found, ranks, run, str(device))
     sys.stdout.flush()
     os._exit(0)
-
-
-def stepper(plan: RunPlan, engine: Any, ranks: Ranks, device: Any) -> Callable[[], None]:
-    """A function that does one optimiser step, on data in memory."""
-    from launcher.data.feed.samples import Samples
-    from launcher.data.tokens import TokenStore
-    from launcher.objectives.registry import load
-    from launcher.train.feed import layout_of, order_of, step_data
-
-    objective = load("sft")
-    samples = Samples(TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"])), packed=plan.config.data.packing)
-    order, layout = order_of(plan.train_data, samples, 1), layout_of(plan.config, plan.batch)
-    data = list(step_data(samples, order, layout, plan.batch, rank=ranks.rank, start=0, stop=20))
-    batches: Iterator[Any] = itertools.cycle([batch.to(device) for item in data for batch in item.batches])
-
-    def step() -> None:
-        engine.backward(objective.score(engine, next(batches)).loss_sum)
-        engine.step()
-
-    return step
 
 
 def one_round(step: Callable[[], None], save: Callable[..., None], saver: Any, run: RunDir) -> Round:

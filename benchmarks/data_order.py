@@ -1,6 +1,6 @@
 """What it takes to begin far into a run: the first batch of step 0 and of step 1,000,000, in turn, and the memory.
 
-    python benchmarks/data_order.py [--samples 10000000] [--batch 512] [--rounds 100] [--dir DIR]
+    python -m benchmarks.data_order [--samples 10000000] [--batch 512] [--rounds 100] [--dir DIR]
 
 Three sources, shuffled together and mixed at 0.7, 0.2 and 0.1; the order alone, then a rank's tensors as well. Rows
 are read from a prepared folder that is made for it in DIR: 64 zeros each, in sparse files, beside 24 bytes a row of

@@ -1,6 +1,6 @@
 """What the training loop costs on top of bare DeepSpeed: both in one run, in turn, on the same batches.
 
-    python benchmarks/loop_overhead.py [--ranks 2] [--steps 20] [--blocks 4] [k=v…]
+    python -m benchmarks.loop_overhead [--ranks 2] [--steps 20] [--blocks 4] [k=v…]
 
 The bare side is forward, backward, step, with batches already in memory. The loop adds data from disk, seeding, the
 learning rate, agreeing on a stop, the metrics file. Prints the ratio of the mean step times; 1.00 is no cost.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,13 +18,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.data.make.prepare import prepare
-from launcher.node.ranks import export_for_torch, local_variables, read_ranks
-from launcher.node.rendezvous import master_port
+from benchmarks.alone import join, own_plan, start
 from launcher.node.stop import StopFlag
-from launcher.node.warm_up import own_extensions
 from launcher.node.watchdog import Watchdog
-from launcher.plan.build import Request, plan_request
 from launcher.runplan import RunPlan
 
 
@@ -37,39 +32,17 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=4, help="blocks of each kind")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
-    if "LAUNCHER_ATTEMPT" in os.environ:
-        measure(RunPlan.load(Path(os.environ["BENCHMARK_PLAN"])), options.steps, options.blocks)
-        return
+    plan = own_plan()
+    if plan is not None:
+        measure(plan, options.steps, options.blocks)
     with tempfile.TemporaryDirectory() as folder:
-        overrides = [f"cluster.gpus_per_node={options.ranks}", f"runs_root={folder}", *options.overrides]
-        plan = plan_request(Request(recipe="demo", overrides=overrides, config_dir=None, work_dir=Path.cwd()))
-        plan.write(Path(folder) / "plan.json")
-        environment = {
-            **os.environ,
-            "LAUNCHER_ATTEMPT": "1",
-            "LAUNCHER_SUBMISSION": "1",
-            "BENCHMARK_PLAN": f"{folder}/plan.json",
-            "LAUNCHER_MODEL": plan.config.model.path,
-            "LAUNCHER_TRAIN_TOKENS": str(prepare(plan.train_data, Path(folder), workers=1)),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(master_port(os.getpid())),
-        }
-        ranks = [
-            subprocess.Popen([sys.executable, *sys.argv], env={**environment, **local_variables(rank, options.ranks)})
-            for rank in range(options.ranks)
-        ]
-        sys.exit(max(rank.wait() for rank in ranks))
+        sys.exit(start(Path(folder), options.ranks, options.overrides))
 
 
 def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     """One rank: alternate blocks of the bare loop and of ours."""
-    ranks = read_ranks()
-    export_for_torch(ranks)
-    own_extensions()
-    from launcher.train.device import choose_device
-
-    device = choose_device(plan.config.cluster.accelerator, ranks)
-    import deepspeed
+    ranks, device = join(plan)
+    import torch
     import torch.distributed as dist
 
     from launcher.data.feed.prefetch import prefetch
@@ -83,7 +56,6 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     from launcher.train.loop import Training, run_loop
     from launcher.train.metrics import MetricsWriter
 
-    deepspeed.init_distributed(dist_backend="nccl" if device.type == "cuda" else "gloo", verbose=False)
     engine, objective = build_engine(plan, device, None), load("sft")
     samples = Samples(TokenStore(Path(os.environ["LAUNCHER_TRAIN_TOKENS"])), packed=plan.config.data.packing)
     order, layout = order_of(plan.train_data, samples, 1), layout_of(plan.config, plan.batch)
@@ -124,24 +96,26 @@ def measure(plan: RunPlan, steps: int, blocks: int) -> None:
     def feed(first: int) -> Iterator[StepData]:
         return step_data(samples, order, layout, plan.batch, rank=ranks.rank, start=first, stop=first + steps)
 
+    def now() -> float:
+        dist.barrier()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     def bare(first: int) -> float:
         data = list(feed(first))
-        dist.barrier()
-        started = time.perf_counter()
+        started = now()
         for step in data:
             for batch in step.batches:
                 engine.backward(objective.score(engine, batch.to(device)).loss_sum / step.trained)
                 engine.step()
-        dist.barrier()
-        return time.perf_counter() - started
+        return now() - started
 
     def ours(first: int) -> float:
-        dist.barrier()
-        started = time.perf_counter()
+        started = now()
         with prefetch(feed(first)) as data:
             run_loop(replace(training, data=data, stop_at=first + steps))
-        dist.barrier()
-        return time.perf_counter() - started
+        return now() - started
 
     bare(0)
     times = [(bare(block * steps), ours(block * steps)) for block in range(blocks)]

@@ -1,6 +1,6 @@
 """What finding the loss mask costs on top of bare tokenizers: both in one run, in turn, on one core, on the same text.
 
-    python benchmarks/tokenise.py [rows.jsonl] [--rows 4000] [--rounds 5] [--vocab 8192]
+    python -m benchmarks.tokenise [rows.jsonl] [--rows 4000] [--rounds 5] [--vocab 8192]
 
 The bare side is `encode_batch` of the text that rows are rendered to; the other side is `Encoder.encode_all` on the
 rows, rendering, masks and arrays included. `rows.jsonl` has "question" and "answer", as GSM8K; without it words are
