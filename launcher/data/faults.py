@@ -6,7 +6,6 @@ Pure and cheap, a few searches over each text. Must not know what a config does 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from launcher.data.formats import Conversation
 
@@ -23,6 +22,8 @@ _AROUND_CHARS = 12
 def order_fault(conversation: Conversation) -> str | None:
     """Why the turns are out of order; None where they are not."""
     messages = conversation.messages
+    if not messages:
+        return None
     called = any(message.tool_calls for message in messages)
     for place, message in enumerate(messages):
         role = message.role
@@ -37,7 +38,7 @@ def order_fault(conversation: Conversation) -> str | None:
         asked = before == "tool" or (before == "assistant" and (messages[place - 1].tool_calls or not called))
         if role == "tool" and not asked:
             return f"message {place} is a tool's result that nobody asked for"
-    if messages and messages[-1].role != "assistant":
+    if messages[-1].role != "assistant":
         return f"the last message is not the assistant's but the {messages[-1].role}'s"
     return None
 
@@ -67,9 +68,7 @@ def encoding_fault(conversation: Conversation) -> str | None:
     return None
 
 
-def _texts(conversation: Conversation) -> Iterator[str]:
-    for message in conversation.messages:
-        yield message.content
-    if conversation.plain is not None and not conversation.messages:
-        yield conversation.plain.prompt
-        yield conversation.plain.completion
+def _texts(conversation: Conversation) -> list[str]:
+    if conversation.messages or conversation.plain is None:
+        return [message.content for message in conversation.messages]
+    return [conversation.plain.prompt, conversation.plain.completion]

@@ -24,7 +24,7 @@ class Cut(IntEnum):
     split = 2
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Fitted:
     """A row as it is stored."""
 

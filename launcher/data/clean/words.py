@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -113,14 +113,18 @@ def _powers(base: int, count: int) -> UInt64Array:
 _HASHES, _POWERS = _Hashes(), _Powers()
 
 
-def _parts(conversation: Conversation) -> Iterator[tuple[str, str]]:
-    for message in conversation.messages:
-        yield message.role, message.content
-        if message.tool_calls:
-            yield "tool_calls", json.dumps(message.tool_calls, sort_keys=True)
-    if not conversation.messages and conversation.plain is not None:
-        yield "prompt", conversation.plain.prompt
-        yield "completion", conversation.plain.completion
-    for name, values in (("tools", conversation.tools), ("documents", conversation.documents)):
-        if values:
-            yield name, json.dumps(values, sort_keys=True)
+def _parts(conversation: Conversation) -> list[tuple[str, str]]:
+    plain = conversation.plain
+    if conversation.messages or plain is None:
+        parts = []
+        for message in conversation.messages:
+            parts.append((message.role, message.content))
+            if message.tool_calls:
+                parts.append(("tool_calls", json.dumps(message.tool_calls, sort_keys=True)))
+    else:
+        parts = [("prompt", plain.prompt), ("completion", plain.completion)]
+    if conversation.tools:
+        parts.append(("tools", json.dumps(conversation.tools, sort_keys=True)))
+    if conversation.documents:
+        parts.append(("documents", json.dumps(conversation.documents, sort_keys=True)))
+    return parts

@@ -16,7 +16,7 @@ from launcher.data.source import Learns
 _MOST_NAMES = 8
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Learnt:
     """One example."""
 
@@ -29,6 +29,9 @@ class Learnt:
 
 def learnt(example: Example, learns: Learns, labels: Sequence[str] = ()) -> Learnt:
     """The example as the objective takes it; RowError where it is of another kind, or its label of no class."""
+    if learns is Learns.answers and isinstance(example, Conversation):
+        # Nearly all there are.
+        return Learnt(conversations=(example,))
     if learns.labels_texts:
         if not isinstance(example, Labelled):
             raise RowError(

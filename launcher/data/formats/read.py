@@ -62,17 +62,13 @@ def to_example(row: Mapping[str, Any], format_: Format, columns: Mapping[str, st
 def read_row(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> tuple[Format, Example]:
     """`to_example`, and the format that it was read as."""
     fields = _renamed(row, columns) if columns else row
-    format_ = _format_of(fields, format_, columns)
-    for field in _FIELDS[format_]:
-        if field not in fields:
-            raise FieldsError(row, f'no "{field}"', [format_])
+    if format_ is Format.auto:
+        format_ = _detect_named(fields, columns) if columns else detect(fields)
+    else:
+        for field in _FIELDS[format_]:
+            if field not in fields:
+                raise FieldsError(row, f'no "{field}"', [format_])
     return format_, _READERS[format_](fields)
-
-
-def _format_of(fields: Mapping[str, Any], format_: Format, columns: Mapping[str, str]) -> Format:
-    if format_ is not Format.auto:
-        return format_
-    return _detect_named(fields, columns) if columns else detect(fields)
 
 
 def to_conversation(row: Mapping[str, Any], format_: Format, columns: Mapping[str, str] = _AS_NAMED) -> Conversation:

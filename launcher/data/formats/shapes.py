@@ -27,7 +27,7 @@ NEEDS = {
 """What a row of each format holds, for error texts; those that need more come first."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Message:
     """One turn."""
 
@@ -41,7 +41,7 @@ class Message:
     """Whether it carries loss, under `data.train_on=flags`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class PlainText:
     """A prompt and its completion, to be joined without any template."""
 
@@ -51,7 +51,7 @@ class PlainText:
     """Carries loss."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Conversation:
     """A row in every form it can be rendered in; the messages are preferred where there is a chat template."""
 

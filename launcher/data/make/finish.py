@@ -118,7 +118,8 @@ def _add_part(closing: Closing, made: Made, assembly: Assembly, tally: Tally, sl
         mine = stored[row : row + int(entries["stored"].sum())]
         stop = token + int(mine["tokens"].sum())
         kept = np.repeat(stays, entries["stored"])
-        here = np.repeat(kept, mine["tokens"])
+        # In most blocks all rows stay, and one of tokens is 16 MiB.
+        here = slice(None) if stays.all() else np.repeat(kept, mine["tokens"])
         assembly.add(tokens[token:stop][here], trained[token:stop][here], mine["tokens"][kept], mine["trained"][kept])
         if targets is not None:
             # An example that was cut into several is not labelled: such rows are refused.

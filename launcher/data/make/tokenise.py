@@ -28,7 +28,7 @@ from launcher.data.slices import value_of
 from launcher.data.source import DataSpec, Duplicates, Fix, Overlong
 
 MOST_FAULTS = 10
-_BATCH_ROWS = 256
+_BATCH_ROWS = 1024
 _BATCH_CHARS = 1 << 20
 _EXCERPT_CHARS = 80
 

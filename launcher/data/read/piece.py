@@ -53,7 +53,7 @@ class Piece:
     """About how much there is to read; for progress."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Row:
     """One row, or why there is none."""
 

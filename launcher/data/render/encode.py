@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _IDS, _BOOLS = np.dtype(np.uint32), np.dtype(np.bool_)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(kw_only=True, slots=True, eq=False)
 class Encoded:
     """One row as tokens."""
 
@@ -43,7 +43,7 @@ class Encoded:
     """Per token: whether it carries loss. Never the one at position 0, since nothing predicts it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class _Text:
     """One row before it is tokenised."""
 
@@ -220,8 +220,16 @@ def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
     def begin(place: int) -> int:
         return min(chars(place)[0], stop(place - 1)) if place else 0
 
-    places = range(len(encoding))
-    first, last = encoding.char_to_token(start), encoding.char_to_token(end - 1) if end > start else None
+    count = len(encoding)
+    places = range(count)
+    first = encoding.char_to_token(start)
+    if end <= start:
+        last = None
+    elif count and chars(count - 1)[0] < end <= stop(count - 1):
+        # Most answers go to the end of the text.
+        last = count - 1
+    else:
+        last = encoding.char_to_token(end - 1)
     # No token has a space that was left out.
     first = bisect_right(places, start, key=stop) if first is None else first
     # Tokens of no width, and those that share a character. Places cost; most tokens before need one, not two.
@@ -229,11 +237,11 @@ def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
         first -= 1
     if last is None:
         last = bisect_left(places, end, lo=first, key=stop)
-        while last < len(encoding) and begin(last) < end:
+        while last < count and begin(last) < end:
             last += 1
         return first, last
     # The token of the last character ends at `end` or later, and so does every token after it.
     last += 1
-    while last < len(encoding) and chars(last)[0] < end:
+    while last < count and chars(last)[0] < end:
         last += 1
     return first, last
