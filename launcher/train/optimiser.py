@@ -10,6 +10,7 @@ import torch
 
 from launcher.config.schema import Config, GroupConfig, OptimConfig
 from launcher.errors import Problem, UserError
+from launcher.train.cpu_adam import cpu_adam
 from launcher.train.lion import Lion
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
@@ -26,11 +27,7 @@ def _adamw(config: Config, groups: list[dict[str, Any]], device: torch.device) -
     optim = config.optim
     arguments: dict[str, Any] = {"lr": optim.lr, "betas": tuple(optim.betas), "eps": optim.eps}
     if config.zero.offload_optimizer and device.type == "cuda":
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        # torch's AdamW on the CPU is several times slower, and the GPU waits for it.
-        optimiser: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
-        return optimiser
+        return cpu_adam(groups, **arguments)
     return torch.optim.AdamW(groups, fused=device.type == "cuda", **arguments)
 
 
