@@ -77,8 +77,10 @@ def join(plan: RunPlan) -> tuple[Ranks, Any]:
     return ranks, device
 
 
-def stepper(plan: RunPlan, engine: Any, ranks: Ranks, device: Any) -> Callable[[], None]:
-    """A function that does one micro step, on data in memory."""
+def stepper(
+    plan: RunPlan, engine: Any, ranks: Ranks, device: Any, after: Callable[[str], None] = lambda _: None
+) -> Callable[[], None]:
+    """A function that does one micro step, on data in memory, and says after which part it is."""
     from launcher.data.feed.samples import Samples
     from launcher.data.tokens import TokenStore
     from launcher.objectives.registry import load
@@ -91,7 +93,11 @@ def stepper(plan: RunPlan, engine: Any, ranks: Ranks, device: Any) -> Callable[[
     batches: Iterator[Any] = itertools.cycle([batch.to(device) for item in data for batch in item.batches])
 
     def step() -> None:
-        engine.backward(objective.score(engine, next(batches)).loss_sum)
+        loss = objective.score(engine, next(batches)).loss_sum
+        after("forward")
+        engine.backward(loss)
+        after("backward")
         engine.step()
+        after("step")
 
     return step

@@ -3,9 +3,8 @@
     python -m benchmarks.memory [--at-once 4] [--only WORDS] [--json FILE]
 
 One rank a setting, random weights, three optimiser steps on full rows. Measured is `torch.cuda.max_memory_allocated`;
-predicted is the plan's estimate. Adapters are left out: they stand on weights that lie in files.
-Prints a line for each setting, and the median and the largest error. Needs a GPU and
-the demo's data (`make setup`, or LAUNCHER_DEMO_DATA).
+predicted is the plan's estimate. Prints a line for each setting, and the median and the largest error.
+Needs a GPU and the demo's data (`make setup`, or LAUNCHER_DEMO_DATA).
 """
 
 from __future__ import annotations
@@ -54,6 +53,7 @@ MODELS = {
     "llama 0.2B": _llama(1024, 8, 16, 8, 2816, 32000),
     "llama 0.9B": _llama(2048, 16, 32, 32, 5632, 32000),
     "llama 3.2 1B": _llama(2048, 16, 32, 8, 8192, 128256, tie_word_embeddings=True),
+    "llama 3.2 3B": _llama(3072, 28, 24, 8, 8192, 128256, tie_word_embeddings=True),
     "qwen3 0.6B": _llama(1024, 28, 16, 8, 3072, 151936, tie_word_embeddings=True)
     | {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 128},
     "mistral 1B": _llama(2048, 14, 32, 8, 7168, 32768)
@@ -111,6 +111,12 @@ def _grid() -> list[Setting]:
         ("mistral 1B", 3, 2, 4096, False),
         ("phi3 0.8B", 3, 4, 2048, True),
         ("gemma2 0.7B", 3, 2, 1024, True, "model.attention=eager"),
+        ("llama 3.2 3B", 3, 2, 4096, True),
+        ("mistral 1B", 2, 8, 2048, True, "adapter=lora"),
+        ("llama 3.2 1B", 3, 4, 2048, True, "adapter=lora"),
+        ("llama 3.2 1B", 2, 4, 2048, False, "adapter=lora"),
+        ("qwen3 0.6B", 2, 4, 2048, True, "zero.overlap_comm=false"),
+        ("mistral 1B", 2, 4, 1024, False, "model.attention=eager"),
         ("llama 0.2B", 2, 4, 2048, True, "precision=fp32"),
         ("llama 0.2B", 3, 16, 512, False),
         ("llama 0.2B", 1, 32, 256, False, "optim=lion"),
@@ -167,9 +173,13 @@ def overrides(setting: Setting, folder: Path) -> list[str]:
     demo = Path(os.environ.get("LAUNCHER_DEMO_DATA", "demo_data"))
     shutil.copytree(demo / "model", folder / "model")
     (folder / "model" / "config.json").write_text(json.dumps(MODELS[setting.model]))
+    adapted = any(word.startswith("adapter=") for word in setting.more)
+    if adapted:
+        _write_weights(folder / "model")
     _write_rows(folder / "rows.jsonl")
     return [
         f"model.path={folder}/model",
+        f"model.init={'pretrained' if adapted else 'random'}",
         f"model.activation_checkpointing={str(setting.recompute).lower()}",
         f"data.train={folder}/rows.jsonl",
         "data.eval=null",
@@ -184,6 +194,17 @@ def overrides(setting: Setting, folder: Path) -> list[str]:
         f"train.max_steps={STEPS}",
         *setting.more,
     ]
+
+
+def _write_weights(folder: Path) -> None:
+    """Random ones, in a file: adapters stand on no others."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    for old in folder.glob("*.safetensors*"):
+        old.unlink()
+    config = AutoConfig.from_pretrained(folder)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
 
 
 def _write_rows(path: Path) -> None:
@@ -207,18 +228,28 @@ def measure(plan: RunPlan) -> None:
 
     engine = build_engine(plan, device, None)
     built = torch.cuda.memory_allocated(device)
+    gib = 2**30
+    peaks: dict[str, float] = {}
+    left: dict[str, float] = {}
+
+    def look(part: str) -> None:
+        torch.cuda.synchronize(device)
+        peaks[part] = max(peaks.get(part, 0.0), torch.cuda.max_memory_allocated(device) / gib)
+        left[part] = torch.cuda.memory_allocated(device) / gib
+        torch.cuda.reset_peak_memory_stats(device)
+
     torch.cuda.reset_peak_memory_stats(device)
-    step = stepper(plan, engine, ranks, device)
+    step = stepper(plan, engine, ranks, device, look)
     for _ in range(STEPS):
         step()
-    torch.cuda.synchronize(device)
-    gib = 2**30
     memory = plan.memory
     answer = {
         "gpu": torch.cuda.get_device_name(device),
         "torch": torch.__version__,
         "built_gib": round(built / gib, 3),
-        "peak_gib": round(torch.cuda.max_memory_allocated(device) / gib, 3),
+        "peak_gib": round(max(peaks.values()), 3),
+        "peaks_gib": {part: round(value, 3) for part, value in peaks.items()},
+        "left_gib": {part: round(value, 3) for part, value in left.items()},
         "reserved_gib": round(torch.cuda.max_memory_reserved(device) / gib, 3),
         "predicted_gib": round(memory.total_gb, 3),
         "predicted": {
