@@ -6,7 +6,9 @@ found when all parts are there.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -81,12 +83,24 @@ def make_part(job: Job, item: tuple[int, Piece]) -> Outcome:
     if counts is not None:
         return Outcome(counts=counts)
     outcome = Outcome()
-    with PartWriter(final) as writer, LineNumbers(piece) as lines:
+    with _no_collector(), PartWriter(final) as writer, LineNumbers(piece) as lines:
         _Piece(job, piece, writer, lines, outcome).fill()
         if not outcome.faults:
             outcome.counts.lines = lines.total()
             writer.publish(outcome.counts)
     return outcome
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """No search for cycles meanwhile: rows form none, and it would go through thousands of them again and again."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def work_alone() -> None:
