@@ -32,7 +32,8 @@ def cpu_adam(groups: list[dict[str, Any]], **arguments: Any) -> torch.optim.Opti
     """AdamW on the CPU: torch's is several times slower, and the GPU waits for it."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-    optimiser = DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
+    optimiser: Any = DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
     # In place, and no class of our own: DeepSpeed looks for its own class when states are offloaded.
     optimiser.ds_opt_adam = OfStep(optimiser.ds_opt_adam)
-    return optimiser
+    found: torch.optim.Optimizer = optimiser
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from array import array
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_of_a_set_of_which_nothing_is_left_the_steps_are_told(
 
 
 def row(*trained: bool) -> Encoded:
-    return Encoded(ids=np.arange(len(trained), dtype=np.uint32), trained=np.array(trained))
+    return Encoded(tokens=array("I", range(len(trained))), loss=bytearray(trained))
 
 
 def test_overlong_rows_keep_their_beginning_their_end_or_all_of_it(make_spec: MakeSpec) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-import numpy as np
-
 from launcher.data.reject import RowError, Step
 from launcher.data.render.encode import Encoded
 from launcher.data.source import DataSpec, Overlong
@@ -49,7 +47,7 @@ def fitted(made: Encoded | RowError | Sequence[Encoded | RowError], spec: DataSp
 
 def fit(row: Encoded, spec: DataSpec) -> Fitted:
     """`row` within `spec.seq_len`; RowError where it is too long or too short, or nothing of it would be trained."""
-    length, most = len(row.ids), spec.seq_len
+    length, most = len(row.tokens), spec.seq_len
     if length < spec.clean.min_tokens:
         raise RowError(
             f"{length} tokens, fewer than data.clean.min_tokens={spec.clean.min_tokens}", step=Step.too_short
@@ -67,7 +65,7 @@ def fit(row: Encoded, spec: DataSpec) -> Fitted:
         Overlong.split: list(range(0, length, most)),
     }[spec.overlong]
     cut = [_part(row, start, most) for start in starts]
-    rows = [part for part in cut if part.trained.any()]
+    rows = [part for part in cut if 1 in part.loss]
     if not rows:
         reason = f"no token that carries loss is left of {length} in data.seq_len={most}"
         raise RowError(reason, step=Step.untrained, remedy="raise data.seq_len, or set data.overlong=split")
@@ -76,7 +74,7 @@ def fit(row: Encoded, spec: DataSpec) -> Fitted:
 
 
 def _part(row: Encoded, start: int, most: int) -> Encoded:
-    trained = np.array(row.trained[start : start + most])
+    loss = row.loss[start : start + most]
     # Nothing before it predicts it any more.
-    trained[0] = False
-    return Encoded(ids=row.ids[start : start + most], trained=trained)
+    loss[0] = 0
+    return Encoded(tokens=row.tokens[start : start + most], loss=loss)

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+import xxhash
 
 from launcher.data.feed.order import UInt64Array
 from launcher.data.formats import Conversation
@@ -40,7 +41,7 @@ def digest(*conversations: Conversation) -> bytes:
     else:
         # Lone surrogates are no UTF-8; a row that has one is compared all the same.
         said = " ".join(unicodedata.normalize("NFC", text).split()).encode("utf-8", errors="surrogatepass")
-    return hashlib.blake2b(said, digest_size=16).digest()
+    return xxhash.xxh3_128_digest(said)
 
 
 def spoken(conversation: Conversation) -> str:

@@ -135,10 +135,9 @@ class PartWriter:
         if target is not None:
             self._files["targets"].write(target.tobytes())
         for row in fitted.rows:
-            trained = row.trained.tobytes()
-            self._tokens(row.ids.tobytes())
-            self._trained(trained)
-            self._stored(_STORED.pack(len(trained), trained.count(1)))
+            self._tokens(row.tokens)
+            self._trained(row.loss)
+            self._stored(_STORED.pack(len(row.loss), row.loss.count(1)))
         self._rows(_ROW.pack(line, len(fitted.rows), turns, fitted.cut, suspect))
 
     def slice(self, values: Sequence[str | None]) -> None:

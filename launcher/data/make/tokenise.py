@@ -142,8 +142,9 @@ class _Piece:
         self._held_out = None if job.held_out is None else _held_out(job.held_out)
         looks = ((Step.encoding, encoding_fault), (Step.empty, empty_fault), (Step.role_order, order_fault))
         self._looks = [(step, fault) for step, fault in looks if self._fix(step) is not Fix.keep]
-        near = self._clean.duplicates is Duplicates.near
-        self._similar = similar(self._clean.similarity) if near else None
+        duplicates = self._clean.duplicates
+        self._marks = duplicates is not Duplicates.keep
+        self._similar = similar(self._clean.similarity) if duplicates is Duplicates.near else None
 
     def fill(self) -> None:
         for batch in batches(read(self._piece, self._source)):
@@ -200,13 +201,14 @@ class _Piece:
         self._writer.add(stored, line=line, turns=turns, suspect=words is not None, target=target)
         if self._spec.slices:
             self._writer.slice([value_of(row.value, field) for field in self._spec.slices])
-        if self._clean.duplicates is not Duplicates.keep:
+        if self._marks:
             keys, signature = (None, None) if self._similar is None else self._similar.marks(first)
             self._writer.mark(digest(*example.conversations), keys, signature)
-        self._counts.rows += 1
+        counts = self._counts
+        counts.rows += 1
         for part in stored.rows:
-            self._counts.tokens += len(part.ids)
-        self._counts.untrained_pieces += stored.untrained
+            counts.tokens += len(part.tokens)
+        counts.untrained_pieces += stored.untrained
 
     def _refuse(self, row: Row, line: int, error: RowError) -> None:
         # What follows such a row is lost, and nobody knows how much that is.

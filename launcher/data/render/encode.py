@@ -35,12 +35,22 @@ _IDS, _BOOLS = np.dtype(np.uint32), np.dtype(np.bool_)
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Encoded:
-    """One row as tokens."""
+    """One row as tokens, in plain buffers: rows are short, and numpy takes longer to begin than for most of them."""
 
-    ids: NDArray[np.uint32]
-    """Token ids."""
-    trained: NDArray[np.bool_]
-    """Per token: whether it carries loss. Never the one at position 0, since nothing predicts it."""
+    tokens: array[int]
+    """Token ids, as uint32."""
+    loss: bytearray
+    """Per token: 1 where it carries loss. Never the one at position 0, since nothing predicts it."""
+
+    @property
+    def ids(self) -> NDArray[np.uint32]:
+        """`tokens`, as numpy sees them."""
+        return np.frombuffer(self.tokens, _IDS)
+
+    @property
+    def trained(self) -> NDArray[np.bool_]:
+        """`loss`, as numpy sees it."""
+        return np.frombuffer(self.loss, _BOOLS)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,11 +112,11 @@ class Encoder:
         texts = [conversation.plain.completion if conversation.plain else "" for conversation in conversations]
         found: list[Encoded | RowError] = []
         for encoding in self._backend.encode_batch(texts, add_special_tokens=True):
-            ids = np.frombuffer(array("I", encoding.ids), dtype=np.uint32)
-            trained = np.zeros(len(ids), dtype=np.bool_)
-            trained[1:][-1:] = True
-            short = RowError("it has fewer than two tokens", step=Step.untrained)
-            found.append(Encoded(ids=ids, trained=trained) if trained.any() else short)
+            tokens = array("I", encoding.ids)
+            if len(tokens) < 2:
+                found.append(RowError("it has fewer than two tokens", step=Step.untrained))
+            else:
+                found.append(Encoded(tokens=tokens, loss=bytearray(len(tokens) - 1) + b"\1"))
         return found
 
     def _text(self, conversation: Conversation) -> _Text | RowError:
@@ -154,7 +164,6 @@ class Encoder:
         ids = array("I", encoding.ids)
         said = len(ids)
         before = 0 if text.whole else self._close(ids)
-        # Bytes until all is known: rows are short, and numpy takes longer for a slice than for most of them.
         trained = bytearray(b"\1" * len(ids) if text.spans is None else len(ids))
         for start, end in text.spans or ():
             first, last = tokens_of(encoding, start, end)
@@ -166,7 +175,7 @@ class Encoder:
         if trained:
             trained[0] = 0
         if 1 in trained:
-            return Encoded(ids=np.frombuffer(ids, _IDS), trained=np.frombuffer(trained, _BOOLS))
+            return Encoded(tokens=ids, loss=trained)
         if not text.whole:
             return RowError("no token of this row would be trained: its completion is empty", step=Step.untrained)
         return RowError(
