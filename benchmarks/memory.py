@@ -1,10 +1,11 @@
 """What a GPU holds at most while it trains, against what `launcher plan` says of it, over a grid of settings.
 
-    python -m benchmarks.memory [--at-once 4] [--only WORDS] [--json FILE]
+    python -m benchmarks.memory [--at-once 4] [--only WORDS] [--json FILE | --measured FILE]
 
 One rank a setting, random weights, three optimiser steps on full rows. Measured is `torch.cuda.max_memory_allocated`;
 predicted is the plan's estimate. Prints a line for each setting, and the median and the largest error.
-Needs a GPU and the demo's data (`make setup`, or LAUNCHER_DEMO_DATA).
+Needs a GPU and the demo's data (`make setup`, or LAUNCHER_DEMO_DATA); with `--measured`, neither: what was measured
+before (benchmarks/measured/memory_h200.json) is held against the estimates of today.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from statistics import median
 from typing import Any
 
 from benchmarks.alone import join, own_plan, start, stepper
+from launcher.config.compose import compose
+from launcher.config.search import search_path
+from launcher.models.shape import shape_of
+from launcher.plan.memory import plan_memory
 from launcher.runplan import RunPlan
 
 STEPS = 3
@@ -90,7 +95,8 @@ class Setting:
         return ", ".join((words, *self.more))
 
 
-def _grid() -> list[Setting]:
+def grid() -> list[Setting]:
+    """The settings."""
     rows: list[tuple[Any, ...]] = [
         ("llama 0.9B", 3, 4, 2048, True),
         ("llama 0.9B", 3, 2, 2048, False),
@@ -131,24 +137,37 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--only", default="", help="settings whose name has these words")
     parser.add_argument("--json", type=Path, help="keep what was found there")
+    parser.add_argument("--measured", type=Path, help="measure nothing: take what was kept there")
     parser.add_argument("--setting", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     plan = own_plan()
     if plan is not None:
         measure(plan)
-    grid = _grid()
+    settings = grid()
     if options.setting is not None:
         with tempfile.TemporaryDirectory() as folder:
-            return start(Path(folder), 1, overrides(grid[options.setting], Path(folder)))
-    todo = [place for place, setting in enumerate(grid) if options.only in setting.name]
-    with ThreadPoolExecutor(options.at_once) as pool:
-        found = [row for row in pool.map(lambda place: _one(place, grid[place]), todo) if row is not None]
+            return start(Path(folder), 1, _with_files(settings[options.setting], Path(folder)))
+    todo = [place for place, setting in enumerate(settings) if options.only in setting.name]
+    if options.measured is not None:
+        kept = {row["setting"]: row for row in json.loads(options.measured.read_text(encoding="utf-8"))}
+        found = [_told(settings[place], kept[settings[place].name]) for place in todo if settings[place].name in kept]
+    else:
+        with ThreadPoolExecutor(options.at_once) as pool:
+            found = [row for row in pool.map(lambda place: _one(place, settings[place]), todo) if row is not None]
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
-    errors = [abs(row["predicted_gib"] / row["peak_gib"] - 1) for row in found]
+    errors = [abs(predicted(settings[place]) / row["peak_gib"] - 1) for place, row in zip(todo, found, strict=False)]
     if errors:
         print(f"{len(errors)} settings: error {median(errors):.1%} in the median, {max(errors):.1%} at most")
     return int(len(found) < len(todo))
+
+
+def predicted(setting: Setting) -> float:
+    """GiB, by the plan's estimate."""
+    composed = compose("demo", overrides(setting), search_path(None, Path.cwd()))
+    assert composed.config is not None, composed.problems
+    shape = shape_of(MODELS[setting.model])
+    return plan_memory(composed.config, shape, ranks=1, micro_batch=setting.micro).total_gb
 
 
 def _one(place: int, setting: Setting) -> dict[str, Any] | None:
@@ -158,31 +177,41 @@ def _one(place: int, setting: Setting) -> dict[str, Any] | None:
     if not lines:
         print(f"{setting.name}: {answer.stderr.strip()[-600:]}", flush=True)
         return None
-    row: dict[str, Any] = {"setting": setting.name, **json.loads(lines[-1])}
-    error = row["predicted_gib"] / row["peak_gib"] - 1
+    return _told(setting, {"setting": setting.name, **json.loads(lines[-1])})
+
+
+def _told(setting: Setting, row: dict[str, Any]) -> dict[str, Any]:
+    """The row, once it has been told of."""
+    expected = predicted(setting)
+    error = expected / row["peak_gib"] - 1
     print(
         f"{setting.name}: {row['peak_gib']:.2f} GiB ({row['built_gib']:.2f} before the first step, "
-        f"{row['reserved_gib']:.2f} reserved), predicted {row['predicted_gib']:.2f}, {error:+.0%}",
+        f"{row['reserved_gib']:.2f} reserved), predicted {expected:.2f}, {error:+.1%}",
         flush=True,
     )
     return row
 
 
-def overrides(setting: Setting, folder: Path) -> list[str]:
-    """How the setting is asked for, with model and rows in `folder`."""
+def _with_files(setting: Setting, folder: Path) -> list[str]:
+    """`overrides`, with model and rows in `folder`."""
     demo = Path(os.environ.get("LAUNCHER_DEMO_DATA", "demo_data"))
     shutil.copytree(demo / "model", folder / "model")
     (folder / "model" / "config.json").write_text(json.dumps(MODELS[setting.model]))
-    adapted = any(word.startswith("adapter=") for word in setting.more)
-    if adapted:
+    if _adapted(setting):
         _write_weights(folder / "model")
     _write_rows(folder / "rows.jsonl")
+    return [f"model.path={folder}/model", f"data.train={folder}/rows.jsonl", "data.eval=null", *overrides(setting)]
+
+
+def _adapted(setting: Setting) -> bool:
+    return any(word.startswith("adapter=") for word in setting.more)
+
+
+def overrides(setting: Setting) -> list[str]:
+    """How the setting is asked for, but for the files."""
     return [
-        f"model.path={folder}/model",
-        f"model.init={'pretrained' if adapted else 'random'}",
+        f"model.init={'pretrained' if _adapted(setting) else 'random'}",
         f"model.activation_checkpointing={str(setting.recompute).lower()}",
-        f"data.train={folder}/rows.jsonl",
-        "data.eval=null",
         f"data.seq_len={setting.length}",
         f"data.overlong={'split' if 'data.packing=true' in setting.more else 'truncate_right'}",
         "data.clean.duplicates=keep",
@@ -242,7 +271,6 @@ def measure(plan: RunPlan) -> None:
     step = stepper(plan, engine, ranks, device, look)
     for _ in range(STEPS):
         step()
-    memory = plan.memory
     answer = {
         "gpu": torch.cuda.get_device_name(device),
         "torch": torch.__version__,
@@ -251,13 +279,6 @@ def measure(plan: RunPlan) -> None:
         "peaks_gib": {part: round(value, 3) for part, value in peaks.items()},
         "left_gib": {part: round(value, 3) for part, value in left.items()},
         "reserved_gib": round(torch.cuda.max_memory_reserved(device) / gib, 3),
-        "predicted_gib": round(memory.total_gb, 3),
-        "predicted": {
-            "states": round(memory.states_gb, 3),
-            "buffers": round(memory.buffers_gb, 3),
-            "activations": round(memory.activations_gb, 3),
-        },
-        "parameters": memory.parameters,
     }
     print(json.dumps(answer), flush=True)
     os._exit(0)

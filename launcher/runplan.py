@@ -17,7 +17,7 @@ from launcher.errors import NotFoundError, Problem, UserError
 from launcher.plain import plain
 from launcher.publish import publish_json
 
-PLAN_VERSION = 6
+PLAN_VERSION = 7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,16 +53,18 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """A conservative estimate per GPU, in GiB."""
+    """What a GPU is expected to hold when it holds most, in GiB."""
 
     parameters: int
     """Model parameters, a count."""
     trained: int
     """Parameters with gradients and optimiser states, those of adapters included."""
+    when: str
+    """What goes on then."""
     states_gb: float
     """Parameters, gradients and optimiser states."""
     buffers_gb: float
-    """ZeRO buckets and gathered layers."""
+    """ZeRO buckets, gathered layers and temporary copies."""
     activations_gb: float
     """Kept and recomputed activations, and logits."""
     available_gb: float

@@ -117,10 +117,10 @@ def _objective(plan: RunPlan) -> Iterator[str]:
 
 def _memory(plan: RunPlan) -> Iterator[str]:
     memory = plan.memory
-    yield "estimate per GPU, conservative"
+    yield f"estimate per GPU, when it holds most: {memory.when}"
     rows = {
         "parameters, gradients, optimiser": memory.states_gb,
-        "communication buffers": memory.buffers_gb,
+        "buffers and copies": memory.buffers_gb,
         "activations and logits": memory.activations_gb,
         "together": memory.total_gb,
     }

@@ -61,6 +61,8 @@ class WandbMode(Enum):
 class ShapeConfig:
     """Architecture numbers, for planning where the model's config.json is not at hand."""
 
+    model_type: str
+    """transformers' name of the family: llama, mistral, qwen3, gemma2, …"""
     hidden_size: int
     """Width of the residual stream."""
     num_hidden_layers: int

@@ -66,6 +66,7 @@ def shape_of(document: dict[str, Any]) -> ShapeConfig:
     document = document.get("text_config", document)
     heads = int(document["num_attention_heads"])
     return ShapeConfig(
+        model_type=str(document.get("model_type", "llama")),
         hidden_size=int(document["hidden_size"]),
         num_hidden_layers=int(document["num_hidden_layers"]),
         num_attention_heads=heads,
@@ -77,10 +78,26 @@ def shape_of(document: dict[str, Any]) -> ShapeConfig:
     )
 
 
+def norms_of_block(shape: ShapeConfig) -> int:
+    """Norms over the residual stream's width in a block; Gemma has them before and after both halves."""
+    return 4 if shape.model_type.startswith(("gemma2", "gemma3")) else 2
+
+
+def norms_queries(shape: ShapeConfig) -> bool:
+    """Whether queries and keys go through a norm each, over a head's width."""
+    return shape.model_type.startswith(("qwen3", "gemma3"))
+
+
+def caps_logits(shape: ShapeConfig) -> bool:
+    """Whether logits go through a soft cap."""
+    return shape.model_type.startswith("gemma2")
+
+
 def parameter_count(shape: ShapeConfig) -> int:
     """Parameters of a Llama-style decoder: gated MLP, grouped-query attention, RMSNorm, no biases."""
+    norms = norms_of_block(shape) * shape.hidden_size + (2 * shape.head_dim if norms_queries(shape) else 0)
     attention = shape.hidden_size * shape.head_dim * (2 * shape.num_attention_heads + 2 * shape.num_key_value_heads)
-    block = attention + 3 * shape.hidden_size * shape.intermediate_size + 2 * shape.hidden_size
+    block = attention + 3 * shape.hidden_size * shape.intermediate_size + norms
     embeddings = shape.vocab_size * shape.hidden_size * (1 if shape.tie_word_embeddings else 2)
     return shape.num_hidden_layers * block + embeddings + shape.hidden_size
 

@@ -61,7 +61,13 @@ def read_ranks() -> Ranks:
 
 
 def export_for_torch(ranks: Ranks) -> None:
-    """Set the variables that torch.distributed and DeepSpeed read; MASTER_ADDR and MASTER_PORT are there already."""
+    """Set the variables that torch.distributed and DeepSpeed read; MASTER_ADDR and MASTER_PORT are there already.
+
+    And the allocator's, which is a user's to set: with segments that grow, what was freed serves the next size too.
+    Without them a GPU had reserved up to half as much again as was ever in use.
+    """
+    if not {"PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
     os.environ.update(
         RANK=str(ranks.rank),
         WORLD_SIZE=str(ranks.world_size),

@@ -97,7 +97,10 @@ def plan_config(
         raise UserError(*_distinct(found))
     train_data = train_spec(config, run_dir)
     assert config.data.cache_dir is not None
-    memory = plan_memory(config, sized.shape, topology.world_size, sized.batch.micro_batch_size, sized.frozen)
+    batch = sized.batch
+    memory = plan_memory(
+        config, sized.shape, topology.world_size, batch.micro_batch_size, sized.frozen, batch.accumulation
+    )
     lead = plan_lead(config, memory, topology, measured)
     slurm = config.cluster.kind is ClusterKind.slurm
     own_data_job = slurm and config.cluster.data_job.enabled
@@ -108,7 +111,7 @@ def plan_config(
         recipe=recipe,
         config=config,
         topology=topology,
-        batch=sized.batch,
+        batch=batch,
         memory=memory,
         train_data=train_data,
         eval_data=eval_specs(config, run_dir),
@@ -164,11 +167,13 @@ def _countable(config: Config) -> bool:
 
 
 def _batch(config: Config, shape: ShapeConfig | None, topology: Topology, frozen: int) -> Batch | Problem:
-    def fitting(micro: int) -> bool:
-        return shape is not None and fits(plan_memory(config, shape, topology.world_size, micro, frozen))
+    train, ranks = config.train, topology.world_size
 
-    train = config.train
-    return plan_batch(train.global_batch_size, train.micro_batch_size, topology.world_size, fitting)
+    def fitting(micro: int) -> bool:
+        accumulation = train.global_batch_size // (micro * ranks)
+        return shape is not None and fits(plan_memory(config, shape, ranks, micro, frozen, accumulation))
+
+    return plan_batch(train.global_batch_size, train.micro_batch_size, ranks, fitting)
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:

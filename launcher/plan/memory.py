@@ -1,34 +1,47 @@
-"""A conservative estimate of the memory of one GPU. Pure.
+"""What one GPU holds at most in a training step. Pure.
 
-Model states after the ZeRO paper (arXiv:1910.02054, section 3.1), activations after Korthikanti et al.
-(arXiv:2205.05198, equation 2, without the attention matrix, which none of the fused kernels keeps).
+Model states after the ZeRO paper (arXiv:1910.02054, section 3.1), activations as `launcher.plan.activations` has them.
+A step has several moments that may be the fullest: where the loss begins to go backwards, where the last block does,
+where a bucket of gradients is full, and where the optimiser takes its step. What each holds was read from the
+allocator's own record on a GPU; `python -m benchmarks.memory` holds the sum against what is used.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from launcher.config.optimisers import STATE_BYTES
 from launcher.config.schema import Config, Dtype, ShapeConfig
 from launcher.objectives.registry import objective_of
-from launcher.plan.trained import Parts, bytes_quantised, parts
+from launcher.plan.activations import block_bytes, ends_bytes, loss_bytes, square_bytes
+from launcher.plan.trained import bytes_quantised, parts
 from launcher.runplan import Memory
 
 GIB = 2**30
-MARGIN = 0.85
+MARGIN = 0.9
 """Share of a GPU that the plan may fill; the rest is for CUDA's context, NCCL and fragmentation."""
+_STEP_ELEMENTS = 10**9
+"""Stage 3 takes its steps over so many parameters at a time (DeepSpeed's `sub_group_size`)."""
 
 
-def plan_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int, frozen: int = 0) -> Memory:
-    """Estimate the peak of a training step with `micro_batch` sequences of `data.seq_len` tokens.
+def plan_memory(
+    config: Config, shape: ShapeConfig, ranks: int, micro_batch: int, frozen: int = 0, accumulation: int = 1
+) -> Memory:
+    """Estimate the fullest moment of a step with `micro_batch` sequences of `data.seq_len` tokens, all of them trained.
 
-    `frozen` parameters are held beside the model's own, and learn nothing.
+    `frozen` parameters are held beside the model's own, and learn nothing. With more than one micro batch a step,
+    gradients are there while the next one's loss is.
     """
-    counted = parts(config, shape)
+    estimate = _Estimate(config, shape, ranks, micro_batch, frozen, accumulation)
+    fullest = max(estimate.moments(), key=lambda moment: moment.bytes)
     return Memory(
-        parameters=counted.whole,
-        trained=counted.trained,
-        states_gb=(_states(config, counted, ranks) + _held(config, frozen * _compute_bytes(config), ranks)) / GIB,
-        buffers_gb=_buffers(config, shape, counted) / GIB,
-        activations_gb=_activations(config, shape, micro_batch) / GIB,
+        parameters=estimate.counted.whole,
+        trained=estimate.counted.trained,
+        when=fullest.when,
+        states_gb=fullest.states / GIB,
+        buffers_gb=fullest.buffers / GIB,
+        activations_gb=fullest.activations / GIB,
         available_gb=config.cluster.gpu_memory_gb,
     )
 
@@ -38,62 +51,165 @@ def fits(memory: Memory) -> bool:
     return memory.total_gb <= MARGIN * memory.available_gb
 
 
-def _compute_bytes(config: Config) -> int:
-    return 4 if config.precision.dtype is Dtype.fp32 else 2
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Moment:
+    """Bytes."""
+
+    when: str
+    states: float
+    buffers: float
+    activations: float
+
+    @property
+    def bytes(self) -> float:
+        return self.states + self.buffers + self.activations
 
 
-def _held(config: Config, parameters: float, ranks: int) -> float:
-    """Of so many bytes of parameters, those on one GPU."""
-    return 0 if config.zero.offload_param else parameters / (ranks if config.zero.stage >= 3 else 1)
+class _Estimate:
+    """Bytes of one GPU, by what they are for."""
 
+    def __init__(
+        self, config: Config, shape: ShapeConfig, ranks: int, micro_batch: int, frozen: int, accumulation: int
+    ) -> None:
+        self._config, self._shape, self._ranks = config, shape, ranks
+        self._zero, self._frozen, self._accumulates = config.zero, frozen, accumulation > 1
+        self._weight = 4 if config.precision.dtype is Dtype.fp32 else 2
+        self._needs = objective_of(config).needs
+        self._tokens = micro_batch * config.data.seq_len * self._needs.learns.rows_per_example
+        self.counted = parts(config, shape)
 
-def _states(config: Config, counted: Parts, ranks: int) -> float:
-    """Bytes of parameters, and of what is trained the gradients and optimiser states: moments, in half precision a
-    master copy, and what the parameters were at the start where they are pulled there.
-    """
-    weight = _compute_bytes(config)
-    # What is no optimiser is told of elsewhere.
-    moments = STATE_BYTES.get(config.optim.name, 8)
-    optimiser = moments + (0 if weight == 4 else 4) + (4 if config.optim.pull_to_start else 0)
-    zero = config.zero
-    plain = (counted.whole - counted.quantised + counted.adapters) * weight
-    parameters = plain + counted.quantised * bytes_quantised(double=config.adapter.double_quant)
-    per_trained = (0 if zero.offload_optimizer and zero.stage >= 2 else 4 / (ranks if zero.stage >= 2 else 1)) + (
-        0 if zero.offload_optimizer else optimiser / (ranks if zero.stage >= 1 else 1)
-    )
-    return _held(config, parameters, ranks) + counted.trained * per_trained
+    def moments(self) -> Iterator[_Moment]:
+        """Those that may be the fullest."""
+        held, kept, buffers = self._held(), self._gradients_kept(), self._standing_buffers()
+        ends, blocks = self._tokens * ends_bytes(self._shape, self._weight), self._blocks()
+        yield _Moment(
+            when="the loss goes backwards",
+            states=held + kept,
+            buffers=buffers,
+            activations=ends + blocks + self._tokens * self._loss(),
+        )
+        yield _Moment(
+            when="the last block goes backwards",
+            states=held + kept,
+            buffers=buffers + self._buckets(),
+            activations=ends + blocks + self._one_block(),
+        )
+        yield _Moment(
+            when="gradients are reduced",
+            states=held + self._gradients(),
+            buffers=buffers + self._buckets() + self._copies(),
+            activations=ends + self._left_of_blocks() + self._last_gradients(),
+        )
+        yield _Moment(
+            when="the optimiser takes its step",
+            states=held + self._gradients(),
+            buffers=buffers + self._step_copies(),
+            activations=0,
+        )
+        if self._needs.rollouts is not None:
+            answers = self._needs.rollouts.at_once * self._answer()
+            yield _Moment(when="answers are sampled", states=held + kept, buffers=buffers, activations=answers)
 
+    def _share(self, stage: int) -> int:
+        """Over how many ranks what that stage partitions is spread."""
+        return self._ranks if self._zero.stage >= stage else 1
 
-def _buffers(config: Config, shape: ShapeConfig, counted: Parts) -> float:
-    """Bytes of reduction buckets (two when overlapped) and of the gathered layers of stage 3."""
-    weight = _compute_bytes(config)
-    buckets = (2 if config.zero.overlap_comm else 1) * min(config.zero.bucket_elements, counted.trained) * weight
-    if config.zero.stage < 3:
-        return buckets if config.zero.stage else 0
-    gathered = min(config.zero.max_live_elements + config.zero.prefetch_elements, counted.whole) * weight
-    largest = shape.vocab_size * shape.hidden_size * weight
-    return buckets + max(gathered, largest)
+    def _held(self) -> float:
+        """Parameters, master copies, moments, and what the parameters were where they are pulled there."""
+        config, counted = self._config, self.counted
+        plain = (counted.whole - counted.quantised + counted.adapters + self._frozen) * self._weight
+        held = plain + counted.quantised * bytes_quantised(double=config.adapter.double_quant)
+        parameters = 0 if self._zero.offload_param else held / self._share(3)
+        # What is no optimiser is told of elsewhere.
+        optimiser = STATE_BYTES.get(config.optim.name, 8) + (4 if config.optim.pull_to_start else 0)
+        # DeepSpeed's partitions are fp32 copies even of fp32.
+        optimiser += 4 if self._weight == 2 or self._zero.stage else 0
+        return parameters + (0 if self._zero.offload_optimizer else counted.trained * optimiser / self._share(1))
 
+    def _gradients(self) -> float:
+        """At the end of a backward pass: in fp32, but for stage 0, which has none but those in compute precision."""
+        if self._zero.offload_optimizer and self._zero.stage >= 2:
+            return 0
+        return self.counted.trained * (4 / self._share(2) if self._zero.stage else self._weight)
 
-def _activations(config: Config, shape: ShapeConfig, micro_batch: int) -> float:
-    """Bytes kept for the backward pass, and of the head's outputs in compute precision, in fp32 and their gradient."""
-    weight = _compute_bytes(config)
-    needs = objective_of(config).needs
-    width = shape.vocab_size if needs.head is None else needs.head.outputs
-    tokens = micro_batch * config.data.seq_len * needs.learns.rows_per_example
-    block = tokens * (16 * shape.hidden_size + 4 * shape.intermediate_size) * weight
-    kept = tokens * shape.hidden_size * weight
-    layers = shape.num_hidden_layers
-    blocks = layers * kept + block if config.model.activation_checkpointing else layers * block
-    # A teacher's outputs, in compute precision and fp32, are there with the model's.
-    judged = 0 if needs.teacher is None else weight + 4
-    return max(blocks + tokens * width * (2 * weight + 8 + judged), _answers(config, shape))
+    def _gradients_kept(self) -> float:
+        """While a loss is computed. Stage 3 has a place for them at all times, and so has stage 1 in bf16."""
+        standing = self._zero.stage == 3 or self._sums_in_place()
+        return self._gradients() if standing or self._accumulates else 0
 
+    def _sums_in_place(self) -> bool:
+        """Whether DeepSpeed's optimiser for bf16 adds gradients up in fp32 as they come, without buckets."""
+        return self._zero.stage == 1 and self._config.precision.dtype is Dtype.bf16
 
-def _answers(config: Config, shape: ShapeConfig) -> float:
-    """Bytes of keys and values, and of the next token's logits and noise, while the model answers."""
-    rollouts = objective_of(config).needs.rollouts
-    if rollouts is None:
-        return 0
-    cached = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * _compute_bytes(config)
-    return rollouts.at_once * (config.data.seq_len * cached + shape.vocab_size * 48)
+    def _standing_buffers(self) -> float:
+        """Stage 3's bucket, which has its full size whatever the model's, and what it has gathered of the model."""
+        if self._zero.stage < 3:
+            return 0
+        away = self._ranks > 1 or self._zero.offload_param
+        live = min(self._zero.max_live_elements + self._zero.prefetch_elements, self.counted.whole) if away else 0
+        return (self._zero.bucket_elements + live) * self._weight
+
+    def _buckets(self) -> float:
+        """Buckets that are filled in a backward pass, in their full size: a second one where one is under way."""
+        if self._zero.stage == 0 or self._sums_in_place():
+            return 0
+        standing, alone = self._zero.stage == 3, self._ranks == 1
+        count = (1 if self._zero.overlap_comm and not (standing and alone) else 0) + (0 if standing else 1)
+        return count * self._zero.bucket_elements * self._weight
+
+    def _copies(self) -> float:
+        """Of a full bucket, on its way to other ranks."""
+        elements = min(self._zero.bucket_elements, self.counted.trained)
+        return elements * self._weight if self._zero.stage in (1, 2) else 0
+
+    def _step_copies(self) -> float:
+        """What is there only while the optimiser takes its step."""
+        trained = self.counted.trained
+        if self._zero.stage == 0:
+            # Gradients once more, in fp32.
+            return trained * 4 if self._weight == 2 else 0
+        if self._zero.offload_optimizer:
+            return 0
+        return 4 * (trained / self._ranks if self._zero.stage < 3 else min(trained / self._ranks, _STEP_ELEMENTS))
+
+    def _block(self) -> float:
+        """What a block keeps for its backward pass."""
+        frozen = self._config.adapter.used
+        return self._tokens * block_bytes(self._config, self._shape, self._weight, frozen=frozen)
+
+    def _blocks(self) -> float:
+        """What all blocks have kept when the loss is there: what goes into each, where they are recomputed."""
+        layers = self._shape.num_hidden_layers
+        if self._config.model.activation_checkpointing:
+            return layers * self._tokens * self._shape.hidden_size * self._weight
+        return layers * self._block()
+
+    def _one_block(self) -> float:
+        """What a block takes while it goes backwards, beside what was kept of it."""
+        square = self._tokens * square_bytes(self._config, self._shape, self._weight)
+        return square + (self._block() if self._config.model.activation_checkpointing else 0)
+
+    def _left_of_blocks(self) -> float:
+        """What is still kept when the first bucket is full, and of the block that filled it."""
+        left = max(0.0, 1 - self._zero.bucket_elements / max(1, self.counted.trained))
+        return left * self._blocks() + (self._one_block() if left else 0)
+
+    def _last_gradients(self) -> float:
+        """Of the largest parameter, which is the embedding; a head that shares it has left its own there."""
+        if self._config.adapter.used:
+            return 0
+        shape = self._shape
+        return (2 if shape.tie_word_embeddings else 1) * shape.vocab_size * shape.hidden_size * self._weight
+
+    def _loss(self) -> float:
+        """Of a token, where the loss goes backwards."""
+        needs, shape = self._needs, self._shape
+        if needs.head is None:
+            return loss_bytes(shape, shape.vocab_size, self._weight, judged=needs.teacher is not None)
+        return 12 * needs.head.outputs
+
+    def _answer(self) -> float:
+        """Keys and values of one that is sampled, and its next token's logits and noise."""
+        shape = self._shape
+        cached = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * self._weight
+        return float(self._config.data.seq_len * cached + shape.vocab_size * 48)

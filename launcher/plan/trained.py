@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from launcher.config.adapter import ALL_LINEAR, AdapterKind, ends_with, lies_in
 from launcher.config.schema import Config, ShapeConfig
+from launcher.models.shape import norms_of_block, norms_queries
 
 BLOCK, GROUP = 64, 256
 """bitsandbytes: weights that share a scale, and scales that share one when they are quantised too."""
@@ -93,5 +94,9 @@ def _block(shape: ShapeConfig, layer: int) -> Iterator[tuple[str, tuple[int, ...
         "input_layernorm": (hidden,),
         "post_attention_layernorm": (hidden,),
     }
+    if norms_of_block(shape) == 4:
+        sizes |= {"pre_feedforward_layernorm": (hidden,), "post_feedforward_layernorm": (hidden,)}
+    if norms_queries(shape):
+        sizes |= {"self_attn.q_norm": (shape.head_dim,), "self_attn.k_norm": (shape.head_dim,)}
     for name, size in sizes.items():
         yield f"model.layers.{layer}.{name}.weight", size

@@ -29,7 +29,23 @@ def test_a_local_job_inside_an_allocation_is_not_mistaken_for_its_tasks(monkeypa
 def test_torch_gets_the_variables_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {**SLURM, "LAUNCHER_ATTEMPT": "1", "LAUNCHER_SUBMISSION": "1"}.items():
         monkeypatch.setenv(name, value)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.setenv(name, "unset")
     export_for_torch(read_ranks())
     assert [os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")] == list("5814")
+
+
+@pytest.mark.parametrize("theirs", ["PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", None])
+def test_a_users_settings_of_the_allocator_stay(theirs: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+    for name in names:
+        monkeypatch.setenv(name, "unset")
+    for name in names[-2:]:
+        monkeypatch.delenv(name)
+    if theirs is not None:
+        monkeypatch.setenv(theirs, "max_split_size_mb:128")
+    for name, value in {"LAUNCHER_ATTEMPT": "1", "LAUNCHER_SUBMISSION": "1", **local_variables(0, 1)}.items():
+        monkeypatch.setenv(name, value)
+    export_for_torch(read_ranks())
+    expected = "expandable_segments:True" if theirs is None else "max_split_size_mb:128"
+    assert {os.environ[name] for name in names[-2:] if name in os.environ} == {expected}

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 
+from benchmarks.memory import grid, predicted
 from launcher.config.compose import compose
 from launcher.config.schema import Config, ShapeConfig
 from launcher.config.search import search_path
 from launcher.plan.memory import GIB, fits, plan_memory
 
+ROOT = Path(__file__).parents[2]
 PUBLISHED = {
+    "sft_gemma2_9b": 9_241_705_984,
+    "sft_qwen3_14b": 14_768_307_200,
     "sft_llama3_8b": 8_030_261_248,
     "sft_mistral_7b": 7_248_023_552,
     "sft_llama3_70b": 70_553_706_496,
@@ -32,11 +38,29 @@ def test_parameters_are_counted_as_published(name: str, parameters: int) -> None
     assert plan_memory(*recipe(name), ranks=8, micro_batch=1).parameters == parameters
 
 
-@pytest.mark.parametrize(("stage", "per_parameter"), [(0, 18.0), (1, 6 + 12 / 8), (2, 2 + 16 / 8), (3, 18 / 8)])
+@pytest.mark.parametrize(("stage", "per_parameter"), [(0, 16.0), (1, 6 + 12 / 8), (2, 2 + 16 / 8), (3, 18 / 8)])
 def test_model_states_shrink_with_the_stage_as_in_the_zero_paper(stage: int, per_parameter: float) -> None:
-    # The paper counts 2 bytes for a gradient; here they are summed in fp32, which makes it 4.
-    memory = plan_memory(*recipe("sft_llama3_8b", f"zero=zero{stage}"), ranks=8, micro_batch=1)
+    # The paper counts 2 bytes for a gradient; but at stage 0 they are summed in fp32, which makes it 4.
+    memory = plan_memory(*recipe("sft_llama3_8b", f"zero=zero{stage}"), ranks=8, micro_batch=4, accumulation=2)
     assert memory.states_gb * GIB == pytest.approx(per_parameter * memory.parameters)
+
+
+def test_stage_2_has_no_gradients_while_the_only_loss_of_a_step_is_there() -> None:
+    one, two = (
+        plan_memory(*recipe("sft_llama3_8b", "zero=zero2"), ranks=8, micro_batch=8, accumulation=number)
+        for number in (1, 2)
+    )
+    assert one.when == two.when == "the loss goes backwards"
+    assert (two.states_gb - one.states_gb) * GIB == pytest.approx(4 / 8 * one.parameters)
+
+
+def test_the_estimates_are_what_a_gpu_was_seen_to_hold() -> None:
+    kept = json.loads((ROOT / "benchmarks" / "measured" / "memory_h200.json").read_text())
+    settings = {setting.name: setting for setting in grid()}
+    errors = {row["setting"]: predicted(settings[row["setting"]]) / row["peak_gib"] - 1 for row in kept}
+    assert len(errors) >= 20
+    assert max(abs(error) for error in errors.values()) < 0.07, errors
+    assert median(abs(error) for error in errors.values()) < 0.02
 
 
 def test_offloading_takes_states_off_the_gpu() -> None:
@@ -55,6 +79,14 @@ def test_activations_grow_with_the_micro_batch_and_shrink_when_recomputed() -> N
     assert two == pytest.approx(2 * one)
     kept = replace(config, model=replace(config.model, activation_checkpointing=False))
     assert plan_memory(kept, shape, ranks=8, micro_batch=1).activations_gb > 2 * one
+
+
+def test_a_teachers_logits_are_there_with_the_models_own() -> None:
+    alone, judged = (
+        plan_memory(*recipe("sft_llama3_8b", *more), ranks=8, micro_batch=4)
+        for more in ((), ("objective.options.kl=1",))
+    )
+    assert (judged.activations_gb - alone.activations_gb) * GIB == pytest.approx(4 * 4096 * 128256 * (2 + 4))
 
 
 def test_a_plan_that_fills_the_gpu_to_the_brim_does_not_fit() -> None:
