@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,35 +218,25 @@ def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
     before it ended. Neither beginnings nor ends ever go back, which is why a handful of tokens tells.
     """
 
-    def chars(place: int) -> Span:
-        found = encoding.token_to_chars(place)
-        assert found is not None, "no token but those of the text was asked for"
-        return found
-
-    def stop(place: int) -> int:
-        return chars(place)[1]
-
-    def begin(place: int) -> int:
-        return min(chars(place)[0], stop(place - 1)) if place else 0
-
     count = len(encoding)
-    places = range(count)
+    # None for tokens that are not the text's, of which nobody asks.
+    chars: Callable[[int], Any] = encoding.token_to_chars
     first = encoding.char_to_token(start)
     if end <= start:
         last = None
-    elif count and chars(count - 1)[0] < end <= stop(count - 1):
+    elif count and _covers(chars(count - 1), end):
         # Most answers go to the end of the text.
         last = count - 1
     else:
         last = encoding.char_to_token(end - 1)
     # No token has a space that was left out.
-    first = bisect_right(places, start, key=stop) if first is None else first
+    first = bisect_right(range(count), start, key=lambda place: chars(place)[1]) if first is None else first
     # Tokens of no width, and those that share a character. Places cost; most tokens before need one, not two.
-    while first > 0 and chars(first - 1)[0] >= start and begin(first - 1) >= start:
+    while first > 0 and chars(first - 1)[0] >= start and _begin(chars, first - 1) >= start:
         first -= 1
     if last is None:
-        last = bisect_left(places, end, lo=first, key=stop)
-        while last < count and begin(last) < end:
+        last = bisect_left(range(count), end, lo=first, key=lambda place: chars(place)[1])
+        while last < count and _begin(chars, last) < end:
             last += 1
         return first, last
     # The token of the last character ends at `end` or later, and so does every token after it.
@@ -254,3 +244,13 @@ def tokens_of(encoding: Encoding, start: int, end: int) -> Span:
     while last < count and chars(last)[0] < end:
         last += 1
     return first, last
+
+
+def _covers(chars: Span, end: int) -> bool:
+    """Whether the character before `end` is among these."""
+    return chars[0] < end <= chars[1]
+
+
+def _begin(chars: Callable[[int], Any], place: int) -> int:
+    """Where a token begins, if it begins where the one before it ended."""
+    return min(chars(place)[0], chars(place - 1)[1]) if place else 0
