@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from benchmarks import published
 from benchmarks.memory import grid, predicted
 from launcher.config.compose import compose
 from launcher.config.schema import Config, ShapeConfig
@@ -79,6 +80,13 @@ def test_activations_grow_with_the_micro_batch_and_shrink_when_recomputed() -> N
     assert two == pytest.approx(2 * one)
     kept = replace(config, model=replace(config.model, activation_checkpointing=False))
     assert plan_memory(kept, shape, ranks=8, micro_batch=1).activations_gb > 2 * one
+
+
+def test_the_counting_agrees_with_what_others_published() -> None:
+    errors = [abs(published.predicted(run) / run.peak_gib - 1) for run in published.published()]
+    assert len(errors) >= 15
+    assert median(errors) < 0.1
+    assert max(errors) < 0.25
 
 
 def test_a_teachers_logits_are_there_with_the_models_own() -> None:
