@@ -1,7 +1,7 @@
 """Reinforcement learning from the model's own answers: GRPO, two of its successors, and RLOO.
 
-A question is answered several times, each answer is judged by the user's function, and those that are better than the
-others to the same question become more likely. No model of values is learnt.
+A question is answered several times, each answer is judged by the user's function or by a reward model, and those that
+are better than the others to the same question become more likely. No model of values is learnt.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Options:
     """Of `grpo`."""
 
     reward: str = ""
-    """Python file with `reward(prompt, answer, reference)`, which gives a number."""
+    """Python file with `reward(prompt, answer, reference)`, which gives a number; or the folder of a reward model, as a
+    run of `objective=reward` exports one."""
     loss: Loss = Loss.grpo
     """Which loss."""
     group: int = 8
@@ -70,8 +71,11 @@ class Options:
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the values."""
         if not self.reward:
-            message = "no function judges the answers"
-            valid = "objective.options.reward=FILE.py with `def reward(prompt, answer, reference): …`"
+            message = "nothing judges the answers"
+            valid = (
+                "objective.options.reward=FILE.py with `def reward(prompt, answer, reference): …`, or the folder of a "
+            )
+            valid += "reward model"
             yield Problem(where="reward", message=message, valid=valid)
         if self.group < 2:
             message = f"{self.group} answers to a question cannot be compared with each other"

@@ -63,7 +63,8 @@ class Rollouts:
     """What the model in training is to say, between steps, for the objective to learn from it."""
 
     reward: str
-    """Python file with `reward(prompt, answer, reference)`; a run keeps a copy. The value of an option of that name."""
+    """Python file with `reward(prompt, answer, reference)`, of which a run keeps a copy, or the folder of a reward
+    model. The value of an option of that name."""
     group: int
     """Answers to each question."""
     updates: int
@@ -78,6 +79,11 @@ class Rollouts:
     """Answers that a GPU gives at a time."""
     untrained: bool
     """Whether the untrained model is held beside the one in training, to say what it thinks of the answers."""
+
+    @property
+    def by_model(self) -> bool:
+        """Whether a model judges, and no function."""
+        return not self.reward.endswith(".py")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

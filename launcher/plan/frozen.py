@@ -1,4 +1,4 @@
-"""The frozen model that a run holds beside its own: its size, and whether it can be one, before anything is queued."""
+"""The frozen models that a run holds beside its own: their size, and whether they can be, before anything is queued."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from pathlib import Path
 
 from launcher.config.schema import Config, ShapeConfig
 from launcher.errors import Problem
+from launcher.models.judge import KEY as JUDGE
+from launcher.models.judge import judge_model
 from launcher.models.shape import looks_local, model_shape, parameter_count
 from launcher.models.teacher import KEY, other_vocabulary, teacher_model, vocabulary_problem
 from launcher.objectives.registry import objective_of
 
 
 def frozen_parameters(config: Config, shape: ShapeConfig) -> int | Problem:
-    """Parameters of the frozen model, 0 where there is none; `shape` is the run's own model's."""
+    """Parameters of the frozen models, 0 where there are none; `shape` is the run's own model's."""
     needs, model = objective_of(config).needs, teacher_model(config)
-    if needs.rollouts is not None and needs.rollouts.untrained:
-        return parameter_count(shape)
+    if needs.rollouts is not None:
+        judge = judge_model(config)
+        judging = 0 if judge is None else model_shape(judge)
+        if isinstance(judging, Problem):
+            return replace(judging, where=JUDGE)
+        held = 0 if isinstance(judging, int) else parameter_count(judging)
+        return held + (parameter_count(shape) if needs.rollouts.untrained else 0)
     teacher = needs.teacher
     if teacher is None or model is None:
         return 0

@@ -17,6 +17,7 @@ from launcher.data.check import check_head, check_template
 from launcher.data.files import expanded
 from launcher.data.source import DataSpec, Hub, Source
 from launcher.errors import Problem
+from launcher.models.judge import judge_problems
 from launcher.models.shape import looks_local
 from launcher.objectives import registry
 from launcher.objectives.registry import objective_of
@@ -156,6 +157,9 @@ def _check_reward(config: Config) -> Iterator[Problem]:
     if rollouts is None:
         return
     path, where = rollouts.reward, "objective.options.reward"
+    if rollouts.by_model:
+        yield from judge_problems(Path(path), Path(config.model.path))
+        return
     valid = "a Python file with `def reward(prompt, answer, reference): …`"
     try:
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))

@@ -66,7 +66,7 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
     yield "objective.options", old.config.objective.options, new.config.objective.options
     rollouts = objective_of(new.config).needs.rollouts
     frozen = RunDir(Path(old.run_dir)).reward
-    if rollouts is not None and frozen.is_file():
+    if rollouts is not None and not rollouts.by_model and frozen.is_file():
         now = Path(rollouts.reward).read_text(encoding="utf-8")
         yield "text of objective.options.reward", _mark(frozen.read_text(encoding="utf-8")), _mark(now)
     yield "model.path", old.config.model.path, new.config.model.path

@@ -65,7 +65,7 @@ def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
     if plan.config.data.chat_template is not None:
         publish_text(run.chat_template, Path(plan.config.data.chat_template).read_text(encoding="utf-8"))
     rollouts = objective_of(plan.config).needs.rollouts
-    if rollouts is not None:
+    if rollouts is not None and not rollouts.by_model:
         publish_text(run.reward, Path(rollouts.reward).read_text(encoding="utf-8"))
     publish_text(run.config, OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))))
     publish_text(run.overrides, "".join(f"{word}\n" for word in typed))

@@ -12,6 +12,7 @@ import torch
 from launcher.config.adapter import AdapterKind
 from launcher.config.schema import ModelConfig
 from launcher.models.loading import build_model
+from launcher.objectives.protocol import Head
 from launcher.runplan import RunPlan
 
 _KEPT = (
@@ -25,14 +26,14 @@ _KEPT = (
 )
 
 
-def frozen_all(plan: RunPlan, folder: Path, model: ModelConfig, device: torch.device) -> Any:
+def frozen_all(plan: RunPlan, folder: Path, model: ModelConfig, device: torch.device, head: Head | None = None) -> Any:
     """The model in `folder`, in compute precision and evaluation mode; collective. It has no state to save."""
     config = plan.config
     # As it comes: adapters and quantisation are for what is trained.
     whole = replace(config.adapter, kind=AdapterKind.full)
     # Nothing flows back through it, so that there is nothing to recompute.
     own = replace(model, activation_checkpointing=False, freeze=[])
-    held: Any = build_model(folder, own, whole, config.precision.dtype, config.train.seed, plan.deepspeed, device)
+    held: Any = build_model(folder, own, whole, config.precision.dtype, config.train.seed, plan.deepspeed, device, head)
     held.requires_grad_(False)
     if config.zero.stage == 3:
         # An engine without an optimiser gathers parameters as they are used, and lets go of them.

@@ -1,6 +1,7 @@
-"""The user's function that judges answers: read from the run's copy of their file, and held to giving numbers.
+"""Who judges answers: a function of the user's, read from the run's copy of their file, or a reward model.
 
-It is code that the user named in their config, and runs as they do. Nothing from data, models or checkpoints is run.
+The function is code that the user named in their config, and runs as they do. Nothing from data, models or checkpoints
+is run. Both are held to giving numbers.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import Problem, UserError
+import torch
 
-KEY = "objective.options.reward"
+from launcher.data.feed.batches import MicroBatch
+from launcher.errors import Problem, UserError
+from launcher.models.forward import last_outputs
+from launcher.models.judge import KEY
+
 FUNCTION = "reward"
 _MOST_CHARS = 200
 
@@ -58,6 +63,23 @@ class Judge:
         return UserError(
             Problem(where=KEY, message=message, remedy=f"correct the file, then `launcher resume {RESUME}`")
         )
+
+
+class Scorer:
+    """A reward model, whose score of an answer is its output at the answer's last token."""
+
+    def __init__(self, held: Any, device: torch.device) -> None:
+        self._held, self._device = held, device
+
+    def __call__(self, batch: MicroBatch) -> list[float]:
+        """The rewards of a batch's rows; collective under ZeRO-3. UserError where one is no finite number."""
+        with torch.no_grad():
+            scores: list[float] = last_outputs(self._held, batch.to(self._device))[:, 0].double().tolist()
+        bad = [score for score in scores if not math.isfinite(score)]
+        if bad:
+            remedy = "look at the reward model's own held-out accuracy, and at precision=bf16"
+            raise UserError(Problem(where=KEY, message=f"the reward model gave {bad[0]} for an answer", remedy=remedy))
+        return scores
 
 
 RESUME = "RUN --accept-changes"

@@ -26,6 +26,7 @@ from launcher.evaluate.sets import HeldOutSet
 from launcher.faultpoints import Point, reach
 from launcher.models.forward import sums_of_rows, token_logps
 from launcher.models.generation import Asked, answers, end_tokens
+from launcher.models.judge import HEAD, judge_model
 from launcher.objectives.protocol import Player, Rollouts
 from launcher.objectives.registry import objective_of
 from launcher.seeds import derive
@@ -34,7 +35,7 @@ from launcher.train.feed import PAD_ID, StepData
 from launcher.train.frozen import frozen_all
 from launcher.train.parts import Parts
 from launcher.train.questions import Question, question_of
-from launcher.train.reward import Judge
+from launcher.train.reward import Judge, Scorer
 from launcher.train.shown import Shown, ShownAnswer
 from launcher.train.skips import Skip, data_step
 
@@ -59,7 +60,7 @@ class Play:
     """What a run's model answers, from the run's start to its end."""
 
     def __init__(
-        self, parts: Parts, player: Player, asks: Rollouts, judge: Judge, untrained: Any, shown: Shown
+        self, parts: Parts, player: Player, asks: Rollouts, judge: Judge | Scorer, untrained: Any, shown: Shown
     ) -> None:
         self._parts, self._player, self._asks, self._judge = parts, player, asks, judge
         self._untrained, self._shown = untrained, shown
@@ -142,7 +143,7 @@ class Play:
         parts.engine.eval()
         try:
             given = self._given(questions, keys, self._asks.temperature, parts.watchdog.step)
-            batches = [_laid_out(given[at : at + micro]) for at in range(0, len(given), micro)]
+            batches = _laid_out([each.question for each in given], [each.ids for each in given], micro)
             played, divergences = self._thought_of(batches, later=batch.accumulation)
         finally:
             parts.engine.train()
@@ -184,12 +185,22 @@ class Play:
                 device=self._parts.device,
                 before_forward=before_forward,
             )
-        given = []
+        rewards = self._rewards(questions, said)
+        told = zip(questions, said, rewards, strict=True)
+        return [Given(question=question, ids=ids, reward=reward) for question, ids, reward in told]
+
+    def _rewards(self, questions: Sequence[Question], said: Sequence[AnyArray]) -> list[float]:
+        """What the answers are worth."""
+        rewards: list[float] = []
+        if isinstance(self._judge, Scorer):
+            for batch in _laid_out(questions, said, self._parts.plan.batch.micro_batch_size):
+                self._parts.watchdog.step()
+                rewards += self._judge(batch)
+            return rewards
         for question, ids in zip(questions, said, strict=True):
             self._parts.watchdog.step()
-            texts = (self._text(question.prompt), self._text(ids), self._text(question.reference))
-            given.append(Given(question=question, ids=ids, reward=self._judge(*texts)))
-        return given
+            rewards.append(self._judge(self._text(question.prompt), self._text(ids), self._text(question.reference)))
+        return rewards
 
     def _text(self, ids: AnyArray) -> str:
         text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -283,11 +294,14 @@ class _Thought:
     """Under the untrained one."""
 
 
-def _laid_out(given: Sequence[Given]) -> MicroBatch:
+def _laid_out(questions: Sequence[Question], said: Sequence[AnyArray], micro: int) -> list[MicroBatch]:
+    """Questions with their answers, so many to a batch."""
     rows = [
-        (np.concatenate([each.question.prompt.astype(np.int64), each.ids]), len(each.question.prompt)) for each in given
+        (np.concatenate([question.prompt.astype(np.int64), ids]), len(question.prompt))
+        for question, ids in zip(questions, said, strict=True)
     ]
-    return side_by_side(rows, [each.question.sample for each in given], PAD_ID)
+    samples = [question.sample for question in questions]
+    return [side_by_side(rows[at : at + micro], samples[at : at + micro], PAD_ID) for at in range(0, len(rows), micro)]
 
 
 def _with_facts(thought: _Thought, facts: torch.Tensor) -> Played:
@@ -314,7 +328,12 @@ def play_all(parts: Parts) -> Play | None:
     if asks is None:
         return None
     run, rank = parts.run, parts.ranks.rank
-    judge = Judge(from_rank0(lambda: run.reward.read_text(encoding="utf-8")), run.reward)
+    judge: Judge | Scorer
+    scoring, device = judge_model(parts.plan.config), parts.device
+    if scoring is None:
+        judge = Judge(from_rank0(lambda: run.reward.read_text(encoding="utf-8")), run.reward)
+    else:
+        judge = Scorer(frozen_all(parts.plan, Path(scoring.path), scoring, device, HEAD), device)
     untrained = None
     if asks.untrained:
         folder = Path(os.environ["LAUNCHER_MODEL"])
