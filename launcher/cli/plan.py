@@ -19,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     json_argument(form)  # type: ignore[arg-type]
     form.add_argument("--sbatch", action="store_true", help="print the batch script")
     form.add_argument("--cfg", action="store_true", help="print the resolved config")
+    form.add_argument("--fit", action="store_true", help="print which numbers of nodes it fits on, and how")
 
 
 def run(options: argparse.Namespace) -> ExitCode:
@@ -32,6 +33,8 @@ def run(options: argparse.Namespace) -> ExitCode:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))), end="")
+    elif options.fit:
+        print(fitting(plan))
     else:
         from launcher.cli.page import page
 
@@ -51,6 +54,20 @@ def planned(options: argparse.Namespace) -> RunPlan:
             work_dir=Path.cwd(),
         )
     )
+
+
+def fitting(plan: RunPlan) -> str:
+    """What the run fits on, as a table."""
+    from launcher.cli.fit_page import fit_page
+    from launcher.models.shape import model_shape
+    from launcher.plan.fit import table
+    from launcher.plan.frozen import frozen_parameters
+
+    shape = model_shape(plan.config.model)
+    assert not isinstance(shape, Problem), "there is a plan"
+    frozen = frozen_parameters(plan.config, shape)
+    assert not isinstance(frozen, Problem), "there is a plan"
+    return fit_page(plan, table(plan.config, shape, frozen))
 
 
 def batch_script(plan: RunPlan) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ def local_config(path: str, revision: str | None) -> Path | None:
     """config.json of a model directory, or of a hub id's newest cached copy; None when it is not on this machine."""
     if Path(path).is_dir():
         return Path(path) / "config.json"
+    if not (_hub_cache() / f"models--{path.replace('/', '--')}").is_dir():
+        # Nothing of it was ever fetched, and asking would take longer than all else of a plan.
+        return None
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -22,6 +26,16 @@ def local_config(path: str, revision: str | None) -> Path | None:
     except HFValidationError:
         return None
     return Path(cached) if isinstance(cached, str) else None
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps what it fetched, by the variables that it reads."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(name):
+            return Path(os.path.expandvars(os.environ[name])).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or os.path.join(cache, "huggingface")
+    return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
 def model_shape(model: ModelConfig) -> ShapeConfig | Problem:

@@ -1,0 +1,88 @@
+"""The table of `launcher plan --fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from launcher.plan.fit import BETWEEN_NODES, FLOPS, Fit, Needed, gib_limit, hiding_tokens, sensible, smallest
+from launcher.runplan import RunPlan
+
+HEAD = ("nodes", "GPUs", "fits with", "micro × acc.", "GiB a GPU", "what does not")
+
+
+def fit_page(plan: RunPlan, rows: Sequence[Fit]) -> str:
+    """Numbers of nodes, what fits on each, why the rest does not, and which are sensible."""
+    return "\n".join([*_head(plan), "", *_table(rows), "", *_words(plan, rows)])
+
+
+def _head(plan: RunPlan) -> Iterator[str]:
+    config = plan.config
+    yield (
+        f"{plan.recipe}: {plan.memory.parameters:,} parameters, batches of {config.train.global_batch_size} sequences "
+        f"of {config.data.seq_len:,} tokens, {config.precision.dtype.value}"
+    )
+    yield (
+        f"nodes of {config.cluster.gpus_per_node} GPUs with {config.cluster.gpu_memory_gb:g} GiB, of which "
+        f"{gib_limit(config):.0f} may be filled"
+    )
+
+
+def _table(rows: Sequence[Fit]) -> Iterator[str]:
+    cells = [HEAD, *(_cells(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
+    for row in cells:
+        yield "  ".join(
+            f"{cell:>{width}}" if column in (0, 1, 4) else f"{cell:<{width}}"
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+
+
+def _cells(row: Fit) -> tuple[str, ...]:
+    larger = ", ".join(_short(each) for each in row.too_large)
+    if row.layout is None or row.memory is None:
+        return (f"{row.nodes}", f"{row.ranks}", "nothing", "", "", larger)
+    name = row.layout.name + (f" ({row.host_gb:,.0f} GB of host memory a node)" if row.host_gb else "")
+    sizes = f"{row.micro} × {row.accumulation}"
+    return (f"{row.nodes}", f"{row.ranks}", name, sizes, f"{row.memory.total_gb:.0f}", larger)
+
+
+def _short(needed: Needed) -> str:
+    return f"{needed.layout.name.removeprefix('zero=').replace('zero.', '')}: {needed.gb:,.0f}"
+
+
+def _words(plan: RunPlan, rows: Sequence[Fit]) -> Iterator[str]:
+    least, own = smallest(rows, offloaded=True), smallest(rows, offloaded=False)
+    if least is None:
+        yield "It fits on none of these. Less memory, in the order in which it costs speed: " + _remedies(plan)
+        return
+    yield f"fewest: {_nodes(least)}"
+    if own is not least:
+        yield "fewest without host memory: " + ("none of these" if own is None else _nodes(own))
+    good = sensible(rows)
+    tokens = f"{hiding_tokens(2):,.0f} tokens a GPU and pass"
+    if good:
+        ends = sorted({good[0].nodes, good[-1].nodes})
+        yield f"sensible: {' to '.join(map(str, ends))} node{'s' * (ends[-1] > 1)}"
+    else:
+        yield f"sensible: none; give each GPU more to do ({_remedies(plan)}, or a larger train.global_batch_size)"
+    yield (
+        f"(From about {tokens} on, ZeRO-3 between nodes hides its traffic: {FLOPS / 1e12:.0f} TFLOP/s and "
+        f"{BETWEEN_NODES / 1e9:.0f} GB/s a GPU are assumed.)"
+    )
+
+
+def _nodes(row: Fit) -> str:
+    assert row.layout is not None
+    return f"{row.nodes} node{'s' * (row.nodes > 1)} ({row.ranks} GPUs): cluster.nodes={row.nodes} {row.layout.name}"
+
+
+def _remedies(plan: RunPlan) -> str:
+    config, words = plan.config, []
+    if config.train.micro_batch_size not in ("auto", 1):
+        words.append("train.micro_batch_size=auto")
+    if not config.model.activation_checkpointing:
+        words.append("model.activation_checkpointing=true")
+    words += ["a shorter data.seq_len"]
+    if not config.adapter.used:
+        words.append("adapter=lora")
+    return ", ".join(words)

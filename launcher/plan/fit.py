@@ -1,0 +1,173 @@
+"""Which numbers of nodes a run fits on, and how. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from launcher.config.schema import Config, ShapeConfig
+from launcher.config.validate import validate
+from launcher.plan.memory import MARGIN, fits, plan_memory
+from launcher.runplan import Memory
+
+MOST_NODES = 256
+FLOPS = 400e12
+"""Assumed of a GPU while it computes, a second: what an H100 reaches in bf16 on large matrices in practice."""
+BETWEEN_NODES, WITHIN_NODE = 50e9, 300e9
+"""Assumed bytes a second and GPU that collectives reach over a 400 Gbit/s network card each, and over NVLink."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How states are spread."""
+
+    name: str
+    """As one writes it."""
+    stage: int
+    """ZeRO."""
+    offload_optimizer: bool = False
+    """Master copies and moments in host memory."""
+    offload_param: bool = False
+    """Parameters as well."""
+
+
+LAYOUTS = (
+    Layout(name="zero=zero1", stage=1),
+    Layout(name="zero=zero2", stage=2),
+    Layout(name="zero=zero3", stage=3),
+    Layout(name="zero=zero3 zero.offload_optimizer=true", stage=3, offload_optimizer=True),
+    Layout(name="zero=zero3_offload", stage=3, offload_optimizer=True, offload_param=True),
+)
+"""In the order in which they cost speed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Needed:
+    """A layout, and what a GPU would hold with one sequence at a time."""
+
+    layout: Layout
+    gb: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """One number of nodes."""
+
+    nodes: int
+    """Machines."""
+    ranks: int
+    """GPUs on all of them."""
+    layout: Layout | None
+    """The fastest that fits; None where none does, or the batch cannot be spread."""
+    micro: int
+    """Most sequences at a time; 0 without a layout."""
+    accumulation: int
+    """Micro batches a step."""
+    memory: Memory | None
+    """Of a GPU."""
+    host_gb: float
+    """Of a node's host memory, GB, for what is offloaded."""
+    too_large: tuple[Needed, ...]
+    """Faster layouts that do not fit."""
+    enough_work: bool
+    """Whether a pass computes for as long as stage 3 takes to fetch the model."""
+
+
+def table(config: Config, shape: ShapeConfig, frozen: int) -> list[Fit]:
+    """A row for each number of nodes that the global batch can be spread over: powers of two, and the config's own."""
+    numbers = {1 << power for power in range(MOST_NODES.bit_length())} | {config.cluster.nodes}
+    batch, per_node = config.train.global_batch_size, config.cluster.gpus_per_node
+    spread = [nodes for nodes in sorted(numbers) if batch % (nodes * per_node) == 0]
+    layouts = [layout for layout in LAYOUTS if not validate(_with(config, layout))]
+    return [_row(config, shape, frozen, nodes, layouts) for nodes in spread]
+
+
+def _with(config: Config, layout: Layout) -> Config:
+    zero = replace(
+        config.zero,
+        stage=layout.stage,
+        offload_optimizer=layout.offload_optimizer,
+        offload_param=layout.offload_param,
+    )
+    return replace(config, zero=zero)
+
+
+def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: Sequence[Layout]) -> Fit:
+    ranks = nodes * config.cluster.gpus_per_node
+    each = config.train.global_batch_size // ranks
+    too_large: list[Needed] = []
+    for layout in layouts:
+        laid = _with(config, layout)
+        needed = [
+            (micro, plan_memory(laid, shape, ranks, micro, frozen, each // micro)) for micro in _micros(config, each)
+        ]
+        fitting = [(micro, memory) for micro, memory in needed if fits(memory)]
+        host_gb = _host_gb(layout, needed[0][1], nodes)
+        limit = config.cluster.mem_gb_per_node
+        if fitting and (not limit or host_gb <= limit):
+            micro, memory = max(fitting, key=lambda found: found[0])
+            return Fit(
+                nodes=nodes,
+                ranks=ranks,
+                layout=layout,
+                micro=micro,
+                accumulation=each // micro,
+                memory=memory,
+                host_gb=host_gb,
+                too_large=tuple(too_large),
+                enough_work=micro * config.data.seq_len >= hiding_tokens(nodes),
+            )
+        too_large.append(Needed(layout=layout, gb=needed[0][1].total_gb))
+    return Fit(
+        nodes=nodes,
+        ranks=ranks,
+        layout=None,
+        micro=0,
+        accumulation=0,
+        memory=None,
+        host_gb=0,
+        too_large=tuple(too_large),
+        enough_work=False,
+    )
+
+
+def _micros(config: Config, each: int) -> Iterator[int]:
+    """Sequences at a time that divide a rank's share: what the config says, else all."""
+    micro = config.train.micro_batch_size
+    if isinstance(micro, int):
+        # More nodes leave a rank less than that.
+        yield next(size for size in range(min(micro, each), 0, -1) if each % size == 0)
+    else:
+        yield from (size for size in range(1, each + 1) if each % size == 0)
+
+
+def _host_gb(layout: Layout, memory: Memory, nodes: int) -> float:
+    """Master copies, moments and gradients in fp32, and half-precision parameters, on their node's host."""
+    per_trained = 16 if layout.offload_optimizer else 0
+    return (per_trained * memory.trained + (2 * memory.parameters if layout.offload_param else 0)) / nodes / 1e9
+
+
+def hiding_tokens(nodes: int) -> float:
+    """Tokens of a pass from which computing takes as long as stage 3's collectives.
+
+    A token costs 6 operations a parameter, and each pass moves the parameters three times at 2 bytes
+    (ZeRO, arXiv:1910.02054, section 7.2.2).
+    """
+    return FLOPS / (BETWEEN_NODES if nodes > 1 else WITHIN_NODE)
+
+
+def smallest(rows: Sequence[Fit], *, offloaded: bool) -> Fit | None:
+    """The fewest nodes that it fits on; with or without host memory."""
+    return next(
+        (row for row in rows if row.layout is not None and (offloaded or not row.layout.offload_optimizer)), None
+    )
+
+
+def sensible(rows: Sequence[Fit]) -> list[Fit]:
+    """Those that it fits on without host memory, and with enough work for each GPU."""
+    return [row for row in rows if row.layout is not None and not row.layout.offload_optimizer and row.enough_work]
+
+
+def gib_limit(config: Config) -> float:
+    """What the plan may fill of a GPU."""
+    return MARGIN * config.cluster.gpu_memory_gb

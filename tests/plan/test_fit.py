@@ -1,0 +1,97 @@
+"""Numbers of nodes that a run fits on: the fastest layout that does, why the faster ones do not, what is sensible."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.cli.fit_page import fit_page
+from launcher.config.schema import Config, ShapeConfig
+from launcher.plan.build import Request, plan_request
+from launcher.plan.fit import Fit, hiding_tokens, sensible, smallest, table
+from launcher.plan.memory import fits, plan_memory
+from tests.plan.test_memory import recipe
+
+
+def rows_of(name: str, *overrides: str) -> tuple[Config, ShapeConfig, list[Fit]]:
+    config, shape = recipe(name, *overrides)
+    return config, shape, table(config, shape, 0)
+
+
+def test_a_70b_model_needs_nodes_or_host_memory() -> None:
+    config, shape, rows = rows_of("sft_llama3_70b")
+    assert [row.nodes for row in rows] == [1, 2, 4, 8, 16]
+    assert [row.ranks for row in rows] == [8, 16, 32, 64, 128]
+    least, own = smallest(rows, offloaded=True), smallest(rows, offloaded=False)
+    assert least is not None
+    assert least.layout is not None
+    assert (least.nodes, least.layout.name) == (1, "zero=zero3 zero.offload_optimizer=true")
+    # 16 bytes a parameter that is trained.
+    assert least.host_gb == pytest.approx(70_553_706_496 * 16 / 1e9)
+    assert own is not None
+    assert own.nodes == 4
+    for row in rows:
+        assert row.memory is not None
+        assert fits(row.memory)
+        assert row.micro * row.accumulation * row.ranks == config.train.global_batch_size
+        # What is refused would hold more than may be filled, one sequence at a time.
+        assert all(needed.gb > 0.9 * 80 for needed in row.too_large)
+        assert row.layout is not None
+        laid = replace(
+            config,
+            zero=replace(config.zero, stage=row.layout.stage, offload_optimizer=row.layout.offload_optimizer),
+        )
+        again = plan_memory(laid, shape, row.ranks, row.micro, accumulation=row.accumulation)
+        assert again.total_gb == pytest.approx(row.memory.total_gb)
+
+
+def test_a_node_without_the_memory_for_it_takes_nothing_off_the_gpus() -> None:
+    _, _, rows = rows_of("sft_llama3_70b", "cluster.mem_gb_per_node=512")
+    assert [row.layout is None for row in rows] == [True, True, False, False, False]
+    assert [needed.layout.name for needed in rows[0].too_large][-1] == "zero=zero3_offload"
+
+
+def test_enough_work_is_a_pass_as_long_as_its_traffic() -> None:
+    _, _, rows = rows_of("sft_llama3_70b")
+    good = [row.nodes for row in sensible(rows)]
+    assert good == [4, 8]
+    assert all((row.micro * 4096 >= hiding_tokens(row.nodes)) == row.enough_work for row in rows)
+
+
+def test_layouts_that_the_config_rules_out_are_not_offered() -> None:
+    _, _, rows = rows_of("qlora_llama3_70b")
+    assert all(row.layout is not None and row.layout.stage < 3 for row in rows)
+
+
+def test_a_set_micro_batch_is_kept_where_it_divides() -> None:
+    _, _, rows = rows_of("sft_llama3_8b", "train.micro_batch_size=4", "cluster.gpu_memory_gb=140")
+    assert [(row.micro, row.accumulation) for row in rows] == [(4, 2), (4, 1), (2, 1), (1, 1)]
+
+
+def test_where_nothing_fits_the_page_says_what_to_do(work: Path) -> None:
+    plan = plan_request(
+        Request(
+            recipe="sft_llama3_70b",
+            overrides=["cluster.gpu_memory_gb=4", "train.micro_batch_size=1"],
+            config_dir=None,
+            work_dir=work,
+        )
+    )
+    _, _, rows = rows_of("sft_llama3_70b", "cluster.gpu_memory_gb=4", "train.micro_batch_size=1")
+    page = fit_page(plan, rows)
+    assert "fits on none of these" in page
+    assert "adapter=lora" in page
+    assert "nothing" in page
+
+
+def test_the_command_prints_the_table(work: Path) -> None:
+    command = [sys.executable, "-m", "launcher.cli.main", "plan", "sft_llama3_70b", "--fit"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, cwd=work, env=dict(os.environ))
+    assert "fewest: 1 node (8 GPUs): cluster.nodes=1 zero=zero3 zero.offload_optimizer=true" in answer.stdout
+    assert "fewest without host memory: 4 nodes (32 GPUs): cluster.nodes=4 zero=zero3" in answer.stdout
+    assert "sensible: 4 to 8 nodes" in answer.stdout
