@@ -13,6 +13,7 @@ import launcher
 from launcher.config.schema import Config, ModelConfig
 from launcher.data.key import content_mark, looks_for_held_out
 from launcher.data.source import DataSpec, Source
+from launcher.models.judge import judge_model
 from launcher.models.teacher import teacher_model
 from launcher.plain import plain
 from launcher.runplan import Fingerprint, RunPlan
@@ -86,11 +87,10 @@ def tokenizer_digest(model: ModelConfig, chat_template: str | None) -> str:
 
 
 def models_digest(config: Config) -> str:
-    """That of the model, and of the teacher where it has another one."""
-    teacher = teacher_model(config)
-    if teacher is None or teacher.path == config.model.path:
-        return model_digest(config.model)
-    return _digest(model_digest(config.model), model_digest(teacher))
+    """That of the model, and of a teacher or a judge where it has another one."""
+    others = [other for other in (teacher_model(config), judge_model(config)) if other is not None]
+    digests = [model_digest(other) for other in others if other.path != config.model.path]
+    return _digest(model_digest(config.model), *digests) if digests else model_digest(config.model)
 
 
 def model_digest(model: ModelConfig) -> str:

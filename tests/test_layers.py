@@ -117,7 +117,7 @@ def test_the_submitting_side_reaches_nothing_heavy_when_it_is_imported(module: s
     assert not {name.split(".")[0] for name in reached(module)} & HEAVY
 
 
-READING_VERBS = ("main", "ls", "status", "why", "logs", "cancel", "ckpt", "report", "eval")
+READING_VERBS = ("main", "ls", "status", "why", "logs", "cancel", "ckpt", "report", "diff", "eval")
 
 
 @pytest.mark.parametrize("module", [f"cli.{verb}" for verb in READING_VERBS])

@@ -1,20 +1,24 @@
-"""`launcher submit RECIPE [key=value …]`: plan, freeze and queue."""
+"""`launcher submit RECIPE [key=value …]`, or `--from RUN [key=value …]`: plan, freeze and queue."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from launcher.cli.options import json_argument, overrides, print_json, recipe_arguments
+from launcher.cli.options import json_argument, override_arguments, overrides, print_json, runs_root
 from launcher.cli.plan import batch_script, planned
 from launcher.cli.watch import follow_argument, launched
-from launcher.errors import ExitCode
+from launcher.errors import ExitCode, Problem, UserError
 from launcher.runplan import RunPlan
+from launcher.runs.find import find
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    recipe_arguments(parser)
+    parser.add_argument("recipe", nargs="?", help="name of a recipe")
+    override_arguments(parser)
+    parser.add_argument("--from", dest="source", metavar="RUN", help="the config of that run, in place of a recipe")
     json_argument(parser)
     follow_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted; submit nothing")
@@ -22,14 +26,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Submit, or show what would be submitted."""
-    plan = planned(options)
+    plan, typed = _repeated(options) if options.source is not None else _new(options)
     if options.dry_run:
         _show(plan, options)
         return ExitCode.DONE
     from launcher.runs.launch import launch
 
-    found = launch(plan, [options.recipe, *overrides(options)])
-    return launched(found, options)
+    return launched(launch(plan, typed), options)
+
+
+def _new(options: argparse.Namespace) -> tuple[RunPlan, list[str]]:
+    """The plan of a recipe, and what was typed."""
+    if options.recipe is None:
+        remedy = "write submit RECIPE, or submit --from RUN"
+        raise UserError(Problem(where="submit", message="there is no recipe", remedy=remedy))
+    return planned(options), [options.recipe, *overrides(options)]
+
+
+def _repeated(options: argparse.Namespace) -> tuple[RunPlan, list[str]]:
+    """The plan of a run that is repeated, and what was typed for it and since."""
+    from launcher.runs.repeat import repeat
+
+    run = find(options.source, runs_root(options))
+    # With a run in its place, no word is a recipe.
+    more = [word for word in (options.recipe, *options.overrides) if word is not None]
+    plan = repeat(run, more, work_dir=Path.cwd(), config_dir=options.config_dir, runs_root=options.runs_root)
+    return plan, [*run.overrides.read_text(encoding="utf-8").splitlines(), *more]
 
 
 def _show(plan: RunPlan, options: argparse.Namespace) -> None:
