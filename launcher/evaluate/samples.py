@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from launcher.data.render.tokenizer import load_tokenizer
 from launcher.errors import LauncherError, Problem, UserError
+from launcher.models.generation import ends_of_model, ends_of_tokenizer
 from launcher.publish import append_record
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -89,7 +90,7 @@ def asked(tokenizer: PreTrainedTokenizerFast, plan: RunPlan) -> Asked:
 
     UserError for one that is longer than `data.seq_len` or that the template refuses.
     """
-    ids, ends = [], set[int]()
+    ids = []
     for number, text in enumerate(plan.config.evaluate.prompts):
         where = f"evaluate.prompts[{number}]"
         try:
@@ -101,11 +102,8 @@ def asked(tokenizer: PreTrainedTokenizerFast, plan: RunPlan) -> Asked:
             valid = f"1 to data.seq_len={plan.config.data.seq_len}"
             raise UserError(Problem(where=where, message=f"{text!r} is {len(mine)} tokens", valid=valid))
         ids.append(tuple(mine))
-    if tokenizer.eos_token_id is not None:
-        ends.add(int(tokenizer.eos_token_id))
-    if tokenizer.chat_template is not None:
-        ends |= _end_of_turn(tokenizer)
-    return Asked(ids=tuple(ids), ends=tuple(sorted(ends)), most=plan.config.evaluate.max_new_tokens)
+    ends = tuple(sorted(ends_of_tokenizer(tokenizer)))
+    return Asked(ids=tuple(ids), ends=ends, most=plan.config.evaluate.max_new_tokens)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
@@ -115,17 +113,6 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
     shown = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     # The template prints the special tokens itself.
     return list(tokenizer(shown, add_special_tokens=False)["input_ids"])
-
-
-def _end_of_turn(tokenizer: PreTrainedTokenizerFast) -> set[int]:
-    """The special token that the chat template puts behind an answer, often another than the tokenizer's end."""
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
-    try:
-        shown = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except Exception:  # a template that insists on more than that says nothing of its ends
-        return set()
-    rest = tokenizer(shown.rpartition("!")[2].lstrip(), add_special_tokens=False)["input_ids"][:1]
-    return set(rest) & (set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder))
 
 
 def answers_all(
@@ -166,7 +153,7 @@ def _generate(
     from transformers import GenerationConfig
 
     given = torch.tensor([ids], dtype=torch.int64, device=device)
-    ends = {*asked.ends, *_listed(model.generation_config.eos_token_id)}
+    ends = {*asked.ends, *ends_of_model(model)}
     # What is not said here comes from the model's own file, which may want dice or a penalty.
     how = GenerationConfig(
         do_sample=False,
@@ -182,10 +169,6 @@ def _generate(
         input_ids=given, attention_mask=torch.ones_like(given), generation_config=how, synced_gpus=together
     )
     return answer[0, len(ids) :]
-
-
-def _listed(value: Any) -> list[int]:
-    return [] if value is None else [value] if isinstance(value, int) else list(value)
 
 
 @contextmanager

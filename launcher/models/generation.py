@@ -32,13 +32,41 @@ class Asked:
     """Names the random numbers of this answer: the same key draws the same tokens, wherever and with whomever."""
 
 
-def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """What ends an answer, by the model's config for generating, its config and the tokenizer; UserError if nothing."""
+def ends_of_model(model: Any) -> set[int]:
+    """What ends an answer, by the model's config for generating and its config."""
     found: set[int] = set()
-    for owner in (getattr(model, "generation_config", None), model.config, tokenizer):
+    for owner in (getattr(model, "generation_config", None), model.config):
         told = getattr(owner, "eos_token_id", None)
         if told is not None:
             found |= set(told) if isinstance(told, list | tuple) else {told}
+    return found
+
+
+def ends_of_tokenizer(tokenizer: Any) -> set[int]:
+    """What ends an answer, by the tokenizer and its chat template."""
+    own = set() if tokenizer.eos_token_id is None else {int(tokenizer.eos_token_id)}
+    return own | set(behind_answer(tokenizer)[:1])
+
+
+def behind_answer(tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that the chat template puts behind an answer: the one that ends a turn, often another than the
+    tokenizer's end, and what follows it. None where there is no template, or no special token there.
+    """
+    if tokenizer.chat_template is None:
+        return ()
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    try:
+        shown = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # a template that insists on more than that says nothing of its ends
+        return ()
+    behind: list[int] = tokenizer(shown.rpartition("!")[2].lstrip(), add_special_tokens=False)["input_ids"]
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return tuple(behind) if behind and behind[0] in special else ()
+
+
+def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """What ends an answer, by the model, the tokenizer and its chat template; UserError if nothing."""
+    found = ends_of_model(model) | ends_of_tokenizer(tokenizer)
     if not found:
         message = "neither the model nor its tokenizer names a token that ends an answer"
         raise UserError(Problem(where="model.path", message=message, remedy='set "eos_token" in tokenizer_config.json'))

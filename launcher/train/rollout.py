@@ -25,7 +25,7 @@ from launcher.evaluate.held_out import Summed
 from launcher.evaluate.sets import HeldOutSet
 from launcher.faultpoints import Point, reach
 from launcher.models.forward import sums_of_rows, token_logps
-from launcher.models.generation import Asked, answers, end_tokens
+from launcher.models.generation import Asked, answers, behind_answer, end_tokens
 from launcher.models.judge import HEAD, judge_model
 from launcher.objectives.protocol import Player, Rollouts
 from launcher.objectives.registry import objective_of
@@ -67,6 +67,7 @@ class Play:
         plan = parts.plan
         self._tokenizer = load_tokenizer(os.environ["LAUNCHER_MODEL"], plan.train_data.chat_template)
         self._ends = end_tokens(parts.engine.module, self._tokenizer)
+        self._behind = np.array(behind_answer(self._tokenizer), dtype=np.int64)
         # A pass through a model whose parameters lie in parts on all ranks is made by all ranks.
         self._together = plan.config.zero.stage == 3
 
@@ -193,7 +194,9 @@ class Play:
         """What the answers are worth."""
         rewards: list[float] = []
         if isinstance(self._judge, Scorer):
-            for batch in _laid_out(questions, said, self._parts.plan.batch.micro_batch_size):
+            for batch in _laid_out(
+                questions, [self._closed(ids) for ids in said], self._parts.plan.batch.micro_batch_size
+            ):
                 self._parts.watchdog.step()
                 rewards += self._judge(batch)
             return rewards
@@ -201,6 +204,11 @@ class Play:
             self._parts.watchdog.step()
             rewards.append(self._judge(self._text(question.prompt), self._text(ids), self._text(question.reference)))
         return rewards
+
+    def _closed(self, ids: AnyArray) -> AnyArray:
+        """An answer as rows have it: with what the template puts behind a turn's end."""
+        ended = len(self._behind) > 1 and ids[-1:] == self._behind[:1]
+        return np.concatenate([ids, self._behind[1:]]) if ended else ids
 
     def _text(self, ids: AnyArray) -> str:
         text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from launcher.errors import UserError
-from launcher.models.generation import Asked, answers, drawn, end_tokens
+from launcher.models.generation import Asked, answers, behind_answer, drawn, end_tokens, ends_of_tokenizer
 from launcher.seeds import derive
+from tests.workbench import write_tokenizer
 
 END = 5
 
@@ -102,9 +104,31 @@ def test_an_answer_ends_with_its_end_token_or_at_its_limit(engine: Engine) -> No
 
 def test_everything_that_ends_an_answer_is_known() -> None:
     def owner(told: Any) -> Any:
-        return SimpleNamespace(eos_token_id=told)
+        return SimpleNamespace(eos_token_id=told, chat_template=None)
 
     model = SimpleNamespace(generation_config=owner([7, 9]), config=owner(9))
     assert end_tokens(model, owner(3)) == (3, 7, 9)
     with pytest.raises(UserError, match="ends an answer"):
         end_tokens(SimpleNamespace(config=owner(None)), owner(None))
+
+
+@pytest.mark.parametrize(
+    ("ending", "behind"),
+    [
+        ("<|end|>", ["<|end|>"]),
+        # A turn ends with another token than the tokenizer names, and rows go on behind it.
+        ("<|system|>\\n", ["<|system|>", "Ċ"]),
+        (" and so on", []),
+    ],
+)
+def test_what_a_template_puts_behind_an_answer_ends_it(tmp_path: Path, ending: str, behind: list[str]) -> None:
+    write_tokenizer(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{{ '" + ending + "' }}{% endfor %}"
+    )
+    found = behind_answer(tokenizer)
+    assert tokenizer.convert_ids_to_tokens(found) == behind
+    assert ends_of_tokenizer(tokenizer) == {tokenizer.eos_token_id, *found[:1]}
+    tokenizer.chat_template = "{{ raise_exception('never') }}"
+    assert behind_answer(tokenizer) == ()

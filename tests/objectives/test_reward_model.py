@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from launcher.publish import read_records
 from tests.objectives.rows import BETTER, WORSE, on, pair, said
@@ -27,6 +29,22 @@ def bad_share(run: Path, steps: range) -> float:
     """Of the answers that were shown, how many begin as those that the reward model was taught to reject."""
     shown = [row["answer"] for row in read_records(run / "rollouts.jsonl") if row["step"] in steps]
     return sum(answer.strip()[:1] == "n" for answer in shown) / len(shown)
+
+
+def scored_again(run: Path, judge: Path) -> list[tuple[float, float]]:
+    """Rewards of the answers that were shown, and what transformers' model makes of the conversations as rows are."""
+    tokenizer = AutoTokenizer.from_pretrained(judge)
+    model = AutoModelForSequenceClassification.from_pretrained(judge, dtype=torch.float32).eval()
+    found = []
+    for row in read_records(run / "rollouts.jsonl"):
+        turns = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
+        shown = tokenizer.apply_chat_template(turns, tokenize=False)
+        ids = tokenizer(shown, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            # transformers looks past the token that pads, which here is the one that ends a turn.
+            hidden = model.model(input_ids=ids).last_hidden_state[0, -1]
+            found.append((row["reward"], model.score(hidden).item()))
+    return found
 
 
 def test_answers_become_what_a_reward_model_was_taught_to_prefer(bench: Bench, tmp_path: Path) -> None:
@@ -51,6 +69,9 @@ def test_answers_become_what_a_reward_model_was_taught_to_prefer(bench: Bench, t
     assert not (straight / "reward.py").exists()
     held_out = [record["eval_reward"] for record in records(straight) if "eval_reward" in record]
     assert held_out[-1] > held_out[0] + 1
+    agreed = [abs(reward - expected) < 1e-3 for reward, expected in scored_again(straight, judge / "export")]
+    # Not those that were cut, nor those whose letters are other tokens when they are read again.
+    assert sum(agreed) > 0.8 * len(agreed)
     # In a few steps it has found out what the score likes; words that were never in a pair among it.
     assert bad_share(straight, range(4)) > 0.1
     assert bad_share(straight, range(31, 41)) < 0.05
