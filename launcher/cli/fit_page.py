@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from launcher.plan.fit import BETWEEN_NODES, FLOPS, Fit, Needed, gib_limit, hiding_tokens, sensible, smallest
 from launcher.runplan import RunPlan
 
-HEAD = ("nodes", "GPUs", "fits with", "micro × acc.", "GiB a GPU", "what does not")
+HEAD = ("nodes", "GPUs", "fits with", "micro × acc.", "GiB a GPU", "host GB a node", "what does not")
+RIGHT = (0, 1, 4, 5)
+"""Columns of numbers."""
 
 
 def fit_page(plan: RunPlan, rows: Sequence[Fit]) -> str:
@@ -32,7 +34,7 @@ def _table(rows: Sequence[Fit]) -> Iterator[str]:
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEAD))]
     for row in cells:
         yield "  ".join(
-            f"{cell:>{width}}" if column in (0, 1, 4) else f"{cell:<{width}}"
+            f"{cell:>{width}}" if column in RIGHT else f"{cell:<{width}}"
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
 
@@ -40,10 +42,10 @@ def _table(rows: Sequence[Fit]) -> Iterator[str]:
 def _cells(row: Fit) -> tuple[str, ...]:
     larger = ", ".join(_short(each) for each in row.too_large)
     if row.layout is None or row.memory is None:
-        return (f"{row.nodes}", f"{row.ranks}", "nothing", "", "", larger)
-    name = row.layout.name + (f" ({row.host_gb:,.0f} GB of host memory a node)" if row.host_gb else "")
+        return (f"{row.nodes}", f"{row.ranks}", "nothing", "", "", "", larger)
     sizes = f"{row.micro} × {row.accumulation}"
-    return (f"{row.nodes}", f"{row.ranks}", name, sizes, f"{row.memory.total_gb:.0f}", larger)
+    held = f"{row.memory.total_gb:.0f}", f"{row.host_gb:,.0f}"
+    return (f"{row.nodes}", f"{row.ranks}", row.layout.name, sizes, *held, larger)
 
 
 def _short(needed: Needed) -> str:

@@ -9,6 +9,7 @@ from launcher.config.survival import Action
 from launcher.data.source import DataSpec
 from launcher.objectives.registry import objective_of, settled
 from launcher.plain import plain
+from launcher.plan.host import copy_gb, offloaded_gb, too_little
 from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits
 from launcher.runplan import RunPlan
@@ -128,6 +129,15 @@ def _memory(plan: RunPlan) -> Iterator[str]:
         yield f"  {name:<33}{size_gb:>8.1f} GiB"
     limit_gb = MARGIN * memory.available_gb
     yield f"  {'may fill':<33}{limit_gb:>8.1f} GiB ({MARGIN:.0%} of {memory.available_gb:g})"
+    nodes, config = plan.topology.nodes, plan.config
+    copy, offloaded = copy_gb(config, memory, nodes), offloaded_gb(config, memory, nodes)
+    parts = [f"{copy:,.1f} for the copy that a checkpoint is written from"] if copy else []
+    parts += [f"{offloaded:,.1f} for what is offloaded"] if offloaded else []
+    if parts:
+        yield f"host memory a node, GB, beside the processes' own: {' and '.join(parts)}"
+    if too_little(config, memory, nodes):
+        yield f"  WARNING: that is more than cluster.mem_gb_per_node={config.cluster.mem_gb_per_node}; ask for more,"
+        yield "  take more nodes, or write checkpoint.asynchronous=false, with which training waits for the disk"
     if not fits(memory):
         yield "  WARNING: this is likely to run out of memory. In the order in which it costs speed: a smaller"
         yield "  train.micro_batch_size, model.activation_checkpointing=true, zero=zero3, more GPUs, a shorter"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from launcher.config.schema import Config, ShapeConfig
 from launcher.config.validate import validate
+from launcher.plan.host import host_gb, too_little
 from launcher.plan.memory import MARGIN, fits, plan_memory
 from launcher.runplan import Memory
 
@@ -66,7 +67,7 @@ class Fit:
     memory: Memory | None
     """Of a GPU."""
     host_gb: float
-    """Of a node's host memory, GB, for what is offloaded."""
+    """Of a node's host memory, GB: what is offloaded, and the copy that a checkpoint is written from."""
     too_large: tuple[Needed, ...]
     """Faster layouts that do not fit."""
     enough_work: bool
@@ -102,9 +103,7 @@ def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: S
             (micro, plan_memory(laid, shape, ranks, micro, frozen, each // micro)) for micro in _micros(config, each)
         ]
         fitting = [(micro, memory) for micro, memory in needed if fits(memory)]
-        host_gb = _host_gb(layout, needed[0][1], nodes)
-        limit = config.cluster.mem_gb_per_node
-        if fitting and (not limit or host_gb <= limit):
+        if fitting and not too_little(laid, needed[0][1], nodes):
             micro, memory = max(fitting, key=lambda found: found[0])
             return Fit(
                 nodes=nodes,
@@ -113,7 +112,7 @@ def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: S
                 micro=micro,
                 accumulation=each // micro,
                 memory=memory,
-                host_gb=host_gb,
+                host_gb=host_gb(laid, memory, nodes),
                 too_large=tuple(too_large),
                 enough_work=micro * config.data.seq_len >= hiding_tokens(nodes),
             )
@@ -139,12 +138,6 @@ def _micros(config: Config, each: int) -> Iterator[int]:
         yield next(size for size in range(min(micro, each), 0, -1) if each % size == 0)
     else:
         yield from (size for size in range(1, each + 1) if each % size == 0)
-
-
-def _host_gb(layout: Layout, memory: Memory, nodes: int) -> float:
-    """Master copies, moments and gradients in fp32, and half-precision parameters, on their node's host."""
-    per_trained = 16 if layout.offload_optimizer else 0
-    return (per_trained * memory.trained + (2 * memory.parameters if layout.offload_param else 0)) / nodes / 1e9
 
 
 def hiding_tokens(nodes: int) -> float:

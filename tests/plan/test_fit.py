@@ -31,8 +31,8 @@ def test_a_70b_model_needs_nodes_or_host_memory() -> None:
     assert least is not None
     assert least.layout is not None
     assert (least.nodes, least.layout.name) == (1, "zero=zero3 zero.offload_optimizer=true")
-    # 16 bytes a parameter that is trained.
-    assert least.host_gb == pytest.approx(70_553_706_496 * 16 / 1e9)
+    # 16 bytes a parameter that is trained, and 14 for the copy that a checkpoint is written from.
+    assert least.host_gb == pytest.approx(70_553_706_496 * 30 / 1e9)
     assert own is not None
     assert own.nodes == 4
     for row in rows:
@@ -53,6 +53,9 @@ def test_a_70b_model_needs_nodes_or_host_memory() -> None:
 def test_a_node_without_the_memory_for_it_takes_nothing_off_the_gpus() -> None:
     _, _, rows = rows_of("sft_llama3_70b", "cluster.mem_gb_per_node=512")
     assert [row.layout is None for row in rows] == [True, True, False, False, False]
+    _, _, rows = rows_of("sft_llama3_70b", "cluster.mem_gb_per_node=200")
+    # Not even for the copy.
+    assert [row.layout is None for row in rows] == [True, True, True, False, False]
     assert [needed.layout.name for needed in rows[0].too_large][-1] == "zero=zero3_offload"
 
 

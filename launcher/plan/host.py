@@ -1,0 +1,33 @@
+"""What a node's host memory holds of the states, beside the processes' own. Pure."""
+
+from __future__ import annotations
+
+from launcher.config.schema import Config
+from launcher.plan.lead import checkpoint_bytes
+from launcher.runplan import Memory
+
+_OFFLOADED_BYTES, _PARAMETER_BYTES = 16, 2
+"""Of a trained parameter: master copy, two moments and the gradient, in fp32; of any, in half precision."""
+
+
+def offloaded_gb(config: Config, memory: Memory, nodes: int) -> float:
+    """GB of states that lie in host memory instead of on the GPUs."""
+    states = _OFFLOADED_BYTES * memory.trained if config.zero.offload_optimizer else 0
+    parameters = _PARAMETER_BYTES * memory.parameters if config.zero.offload_param else 0
+    return (states + parameters) / nodes / 1e9
+
+
+def copy_gb(config: Config, memory: Memory, nodes: int) -> float:
+    """GB of the copy that a checkpoint is written from while training goes on; it is kept from one to the next."""
+    return checkpoint_bytes(config, memory) / nodes / 1e9 if config.checkpoint.asynchronous else 0
+
+
+def host_gb(config: Config, memory: Memory, nodes: int) -> float:
+    """Both."""
+    return offloaded_gb(config, memory, nodes) + copy_gb(config, memory, nodes)
+
+
+def too_little(config: Config, memory: Memory, nodes: int) -> bool:
+    """Whether a node is asked for less; of a cluster that gives no figure nothing is known."""
+    limit = config.cluster.mem_gb_per_node
+    return bool(limit) and host_gb(config, memory, nodes) > float(limit or 0)
