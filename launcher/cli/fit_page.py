@@ -49,7 +49,8 @@ def _cells(row: Fit) -> tuple[str, ...]:
 
 
 def _short(needed: Needed) -> str:
-    return f"{needed.layout.name.removeprefix('zero=').replace('zero.', '')}: {needed.gb:,.0f}"
+    held = f"{needed.gb:,.0f}" if needed.host_gb is None else f"{needed.host_gb:,.0f} GB of host memory"
+    return f"{needed.layout.name.removeprefix('zero=').replace('zero.', '')}: {held}"
 
 
 def _words(plan: RunPlan, rows: Sequence[Fit]) -> Iterator[str]:

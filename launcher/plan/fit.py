@@ -44,10 +44,13 @@ LAYOUTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Needed:
-    """A layout, and what a GPU would hold with one sequence at a time."""
+    """A layout that does not fit, and what it would hold with the fewest sequences at a time."""
 
     layout: Layout
     gb: float
+    """Of a GPU, GiB."""
+    host_gb: float | None
+    """Of a node's host memory, GB, where that is what it lacks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +119,9 @@ def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: S
                 too_large=tuple(too_large),
                 enough_work=micro * config.data.seq_len >= hiding_tokens(nodes),
             )
-        too_large.append(Needed(layout=layout, gb=needed[0][1].total_gb))
+        least = needed[0][1]
+        host = host_gb(laid, least, nodes) if fitting else None
+        too_large.append(Needed(layout=layout, gb=least.total_gb, host_gb=host))
     return Fit(
         nodes=nodes,
         ranks=ranks,

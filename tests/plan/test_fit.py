@@ -56,6 +56,9 @@ def test_a_node_without_the_memory_for_it_takes_nothing_off_the_gpus() -> None:
     _, _, rows = rows_of("sft_llama3_70b", "cluster.mem_gb_per_node=200")
     # Not even for the copy.
     assert [row.layout is None for row in rows] == [True, True, True, False, False]
+    lacking = {needed.layout.name: needed.host_gb for needed in rows[2].too_large}
+    assert lacking["zero=zero2"] is None
+    assert lacking["zero=zero3"] == pytest.approx(70_553_706_496 * 14 / 4 / 1e9)
     assert [needed.layout.name for needed in rows[0].too_large][-1] == "zero=zero3_offload"
 
 
