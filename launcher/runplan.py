@@ -134,6 +134,8 @@ class RunPlan:
     """The resolved config."""
     topology: Topology
     """Ranks."""
+    layout: str
+    """How ZeRO's stage came about, in words."""
     batch: Batch
     """Batch arithmetic."""
     memory: Memory

@@ -151,6 +151,8 @@ def _precision(plan: RunPlan) -> Iterator[str]:
     ]
     where = f", {' and '.join(offloaded)} in host memory" if offloaded else ""
     yield f"{plan.config.precision.dtype.value}, ZeRO stage {zero.stage}{where}"
+    if plan.layout != "as set":
+        yield plan.layout
 
 
 def _optimiser(plan: RunPlan) -> Iterator[str]:

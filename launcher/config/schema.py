@@ -220,6 +220,8 @@ class ScheduleConfig:
 class ZeroConfig:
     """DeepSpeed ZeRO."""
 
+    auto: bool
+    """Choose stage and offloading: the least that fits, since each costs speed. The plan holds what was chosen."""
     stage: int
     """0 none, 1 optimiser states, 2 and gradients, 3 and parameters are partitioned."""
     offload_optimizer: bool

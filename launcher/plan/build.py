@@ -22,6 +22,7 @@ from launcher.errors import Problem, UserError
 from launcher.models.shape import model_shape
 from launcher.plan.batch import plan_batch
 from launcher.plan.deepspeed import deepspeed_config
+from launcher.plan.fit import settled, tentative
 from launcher.plan.frozen import frozen_parameters
 from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
@@ -80,6 +81,9 @@ def plan_config(
     found = list(problems)
     if config is None:
         raise UserError(*found)
+    chooses = config.zero.auto
+    if chooses:
+        config = tentative(config)
     found += validate(config)
     if any(problem.where.startswith(READING_KEYS) for problem in found):
         raise UserError(*_distinct(found))
@@ -92,6 +96,9 @@ def plan_config(
     else:
         config = asking
     topology = Topology(nodes=config.cluster.nodes, ranks_per_node=config.cluster.gpus_per_node)
+    layout = "as set"
+    if chooses and not found:
+        config, layout = _laid_out(config, topology)
     sized = _sized(config, topology, found)
     if found or sized is None:
         raise UserError(*_distinct(found))
@@ -111,6 +118,7 @@ def plan_config(
         recipe=recipe,
         config=config,
         topology=topology,
+        layout=layout,
         batch=batch,
         memory=memory,
         train_data=train_data,
@@ -157,6 +165,16 @@ def _sized(config: Config, topology: Topology, found: list[Problem]) -> _Sized |
     deepspeed, refused = deepspeed_config(config, batch)
     found += refused
     return None if known is None else _Sized(shape=known, frozen=frozen, batch=batch, deepspeed=deepspeed)
+
+
+def _laid_out(config: Config, topology: Topology) -> tuple[Config, str]:
+    """The config with its layout chosen; as it is where that cannot be, which `_sized` tells of."""
+    shape = model_shape(config.model)
+    frozen = 0 if isinstance(shape, Problem) else frozen_parameters(config, shape)
+    spread = _countable(config) and config.train.global_batch_size % topology.world_size == 0
+    if isinstance(shape, Problem) or isinstance(frozen, Problem) or not spread:
+        return config, "auto"
+    return settled(config, shape, frozen)
 
 
 def _countable(config: Config) -> bool:

@@ -86,9 +86,37 @@ def table(config: Config, shape: ShapeConfig, frozen: int) -> list[Fit]:
     return [_row(config, shape, frozen, nodes, layouts) for nodes in spread]
 
 
+def tentative(config: Config) -> Config:
+    """A config whose layout is to be chosen, with one that is allowed, for all that does not depend on which.
+
+    Where something else is wrong, with one that adds nothing to it.
+    """
+    return min((_with(config, layout) for layout in reversed(LAYOUTS)), key=lambda laid: len(validate(laid)))
+
+
+def settled(config: Config, shape: ShapeConfig, frozen: int) -> tuple[Config, str]:
+    """The config with the layout that costs least speed among those that fit on its nodes, and why it is that one.
+
+    Where none fits, with the one that holds least.
+    """
+    layouts = [layout for layout in LAYOUTS if not validate(_with(config, layout))]
+    row = _row(config, shape, frozen, config.cluster.nodes, layouts)
+    larger = ", ".join(
+        f"{needed.layout.name} would take {needed.gb:.0f} GiB"
+        if needed.host_gb is None
+        else f"{needed.layout.name} {needed.host_gb:,.0f} GB of host memory a node"
+        for needed in row.too_large
+    )
+    if row.layout is None:
+        return _with(config, layouts[-1]), f"auto: nothing fits; {larger}"
+    return _with(config, row.layout), f"auto: {row.layout.name}" + (f"; {larger}" if larger else "")
+
+
 def _with(config: Config, layout: Layout) -> Config:
+    """The config with that layout, which is no longer to be chosen."""
     zero = replace(
         config.zero,
+        auto=False,
         stage=layout.stage,
         offload_optimizer=layout.offload_optimizer,
         offload_param=layout.offload_param,

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.fit_page import fit_page
+from launcher.cli.page import page
 from launcher.config.schema import Config, ShapeConfig
+from launcher.errors import UserError
 from launcher.plan.build import Request, plan_request
 from launcher.plan.fit import Fit, hiding_tokens, sensible, smallest, table
 from launcher.plan.memory import fits, plan_memory
+from launcher.runplan import RunPlan
 from tests.plan.test_memory import recipe
 
 
@@ -89,10 +92,10 @@ def test_where_nothing_fits_the_page_says_what_to_do(work: Path) -> None:
         )
     )
     _, _, rows = rows_of("sft_llama3_70b", "cluster.gpu_memory_gb=4", "train.micro_batch_size=1")
-    page = fit_page(plan, rows)
-    assert "fits on none of these" in page
-    assert "adapter=lora" in page
-    assert "nothing" in page
+    told = fit_page(plan, rows)
+    assert "fits on none of these" in told
+    assert "adapter=lora" in told
+    assert "nothing" in told
 
 
 def test_the_command_prints_the_table(work: Path) -> None:
@@ -101,3 +104,56 @@ def test_the_command_prints_the_table(work: Path) -> None:
     assert "fewest: 1 node (8 GPUs): cluster.nodes=1 zero=zero3 zero.offload_optimizer=true" in answer.stdout
     assert "fewest without host memory: 4 nodes (32 GPUs): cluster.nodes=4 zero=zero3" in answer.stdout
     assert "sensible: 4 to 8 nodes" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "stage", "offloaded", "words"),
+    [
+        (["cluster.nodes=1"], 3, True, "zero=zero3 would take 162 GiB"),
+        (
+            ["cluster.nodes=4"],
+            3,
+            False,
+            "auto: zero=zero3; zero=zero1 would take 430 GiB, zero=zero2 would take 176 GiB",
+        ),
+        (["cluster.nodes=8", "cluster.gpu_memory_gb=192"], 2, False, "auto: zero=zero2"),
+        (["cluster.nodes=4", "cluster.gpu_memory_gb=8"], 3, True, "auto: nothing fits"),
+    ],
+    ids=["one-node", "four", "large-gpus", "tiny-gpus"],
+)
+def test_auto_takes_what_costs_least_speed(
+    work: Path, overrides: list[str], stage: int, offloaded: bool, words: str
+) -> None:
+    plan = plan_request(
+        Request(recipe="sft_llama3_70b", overrides=["zero=auto", *overrides], config_dir=None, work_dir=work)
+    )
+    zero = plan.config.zero
+    assert (zero.auto, zero.stage, zero.offload_optimizer) == (False, stage, offloaded)
+    assert plan.deepspeed["zero_optimization"]["stage"] == stage
+    assert words in plan.layout
+    assert plan.layout in page(plan)
+
+
+def test_auto_keeps_to_what_the_rest_allows_and_other_mistakes_are_told(work: Path) -> None:
+    def planned(*overrides: str) -> RunPlan:
+        return plan_request(
+            Request(recipe="qlora_llama3_70b", overrides=["zero=auto", *overrides], config_dir=None, work_dir=work)
+        )
+
+    assert planned().config.zero.stage == 1
+    with pytest.raises(UserError, match=r"optim\.lr") as caught:
+        planned("optim.lr=-1")
+    assert "zero" not in str(caught.value)
+    with pytest.raises(UserError, match=r"train\.global_batch_size"):
+        planned("train.global_batch_size=7")
+
+
+def test_a_frozen_config_holds_what_was_chosen(work: Path) -> None:
+    plan = plan_request(Request(recipe="sft_llama3_70b", overrides=["zero=auto"], config_dir=None, work_dir=work))
+    again = RunPlan.load(_written(plan, work))
+    assert (again.config.zero.auto, again.config.zero.stage) == (False, plan.config.zero.stage)
+
+
+def _written(plan: RunPlan, folder: Path) -> Path:
+    plan.write(folder / "plan.json")
+    return folder / "plan.json"
