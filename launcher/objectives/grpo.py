@@ -72,11 +72,8 @@ class Options:
         """What is wrong with the values."""
         if not self.reward:
             message = "nothing judges the answers"
-            valid = (
-                "objective.options.reward=FILE.py with `def reward(prompt, answer, reference): …`, or the folder of a "
-            )
-            valid += "reward model"
-            yield Problem(where="reward", message=message, valid=valid)
+            valid = "objective.options.reward=FILE.py with `def reward(prompt, answer, reference): …`"
+            yield Problem(where="reward", message=message, valid=f"{valid}, or the folder of a reward model")
         if self.group < 2:
             message = f"{self.group} answers to a question cannot be compared with each other"
             yield Problem(where="group", message=message, valid="2 or more")

@@ -16,7 +16,7 @@ gradients of both and of what they came from."""
 
 
 def block_bytes(config: Config, shape: ShapeConfig, weight: int, *, frozen: bool) -> float:
-    """Bytes of a token that a block keeps, its attention matrix apart, with numbers of `weight` bytes.
+    """Bytes of a token that a block keeps for its backward pass, with numbers of `weight` bytes.
 
     Norms keep their input in fp32, and twice in compute precision: what they scale and what comes of it, the former
     only for a scale that is not `frozen`. A gated MLP keeps the gate, what the activation makes of it, the other half

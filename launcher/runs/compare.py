@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.errors import NotFoundError, Problem
+from launcher.errors import NotFoundError, Problem, UserError
 from launcher.rundir import RunDir
 from launcher.runs.status import status
 from launcher.track.curves import read_curves
@@ -34,7 +34,8 @@ class Difference:
 
 def compare(one: RunDir, other: RunDir) -> dict[str, list[Difference]]:
     """By section (config, data, code, environment, result); an empty list where all is the same."""
-    plans, environments = ([_document(path) for path in paths] for paths in _files(one, other))
+    plans = [_document(run.plan) for run in (one, other)]
+    environments = [_document(run.environment) for run in (one, other)]
     marks = [plan.get("fingerprint", {}) for plan in plans]
     return {
         "config": list(_different(*(_flat(plan.get("config", {})) for plan in plans))),
@@ -45,15 +46,13 @@ def compare(one: RunDir, other: RunDir) -> dict[str, list[Difference]]:
     }
 
 
-def _files(one: RunDir, other: RunDir) -> tuple[list[Path], list[Path]]:
-    return [one.plan, other.plan], [one.environment, other.environment]
-
-
 def _document(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise NotFoundError(Problem(where=str(path), message="it is not there: is that a run's directory?")) from error
+    except ValueError as error:
+        raise UserError(Problem(where=str(path), message=f"it is damaged ({error})")) from error
     return document
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.cli.main import main
-from launcher.errors import NotFoundError
+from launcher.errors import NotFoundError, UserError
 from launcher.plan.build import Request, plan_request
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -71,6 +71,9 @@ def test_a_folder_that_is_no_run_is_told(demo: Path, work: Path) -> None:
     run = frozen(work)
     with pytest.raises(NotFoundError, match=r"plan\.json"):
         compare(run, RunDir(work))
+    run.environment.write_text("{")
+    with pytest.raises(UserError, match=r"env\.json.*damaged"):
+        compare(run, run)
 
 
 def test_a_run_is_repeated_with_changes(demo: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
