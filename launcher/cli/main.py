@@ -30,6 +30,7 @@ VERBS = {
     "data": "prepare a recipe's data, look at it, judge it",
     "ckpt": "list, verify or prune a run's checkpoints",
     "report": "one or several runs as a page: curves, held-out losses, answers, failures",
+    "sync": "upload to W&B what a run could only write down",
     "diff": "where two runs differ: config, data, code, environment, result",
     "export": "write a Hugging Face model directory",
     "eval": "run benchmarks of a run; without --tasks, show one run's results or two runs' side by side",

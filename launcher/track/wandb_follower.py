@@ -1,6 +1,6 @@
 """Follows metrics.jsonl and samples.jsonl, and hands their records to W&B.
 
-`python -m launcher.track.wandb_follower RUN_DIR`
+`python -m launcher.track.wandb_follower RUN_DIR [MODE]`; MODE is the run's own unless it is given.
 
 Ends when its standard input closes, which the death of the trainer does too.
 """
@@ -32,11 +32,11 @@ FINISH_S = 30.0
 """How long the last records may take once training is over."""
 
 
-def follow(run: RunDir, plan: RunPlan) -> None:
+def follow(run: RunDir, plan: RunPlan, mode: WandbMode) -> None:
     """Send records until training is over and nothing is left."""
-    wandb_run = _open(run, plan)
+    wandb_run = _open(run, plan, mode)
     OPENED.set()
-    position = _read_position(run)
+    position = read_position(run)
     publish_json(run.wandb_position, position)
     over = False
     while not over:
@@ -47,12 +47,12 @@ def follow(run: RunDir, plan: RunPlan) -> None:
     wandb_run.finish()
 
 
-def _open(run: RunDir, plan: RunPlan) -> Any:
+def _open(run: RunDir, plan: RunPlan, wished: WandbMode) -> Any:
     """A W&B run whose id is the run's, online if wished and possible, else offline."""
     import wandb
 
     tracking = plan.config.tracking
-    for mode in dict.fromkeys((tracking.wandb.value, WandbMode.offline.value)):
+    for mode in dict.fromkeys((wished.value, WandbMode.offline.value)):
         try:
             opened = wandb.init(
                 id=plan.run_id,
@@ -120,20 +120,21 @@ def _sent(run: RunDir, position: Position, name: str, size: int) -> Position:
     return position
 
 
-def _read_position(run: RunDir) -> Position:
+def read_position(run: RunDir) -> Position:
     """How much earlier attempts have sent."""
     path = run.wandb_position
     return {"bytes": 0, "samples": 0} | (json.loads(path.read_text()) if path.is_file() else {})
 
 
-def main(run_dir: str) -> None:
+def main(run_dir: str, mode: str | None = None) -> None:
     """Entry of the process."""
     # Slurm signals every process of a step; this one ends with the trainer, which may still write records.
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_the_trainer, daemon=True).start()
     run = RunDir(Path(run_dir))
-    follow(run, RunPlan.load(run.plan))
+    plan = RunPlan.load(run.plan)
+    follow(run, plan, plan.config.tracking.wandb if mode is None else WandbMode(mode))
 
 
 def _leave_with_the_trainer() -> None:
@@ -146,4 +147,4 @@ def _leave_with_the_trainer() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
