@@ -14,6 +14,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is seen to tests/golden/")
+    parser.addoption("--fuzz", type=int, metavar="N", help="how many configs tests/config/test_fuzz.py makes up")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from launcher.cli.options import json_argument, overrides, print_json, recipe_arguments
 from launcher.errors import ExitCode, Problem, UserError
-from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 
@@ -30,9 +29,9 @@ def run(options: argparse.Namespace) -> ExitCode:
     elif options.sbatch:
         print(batch_script(plan), end="")
     elif options.cfg:
-        from omegaconf import OmegaConf
+        from launcher.config.compose import as_yaml
 
-        print(OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))), end="")
+        print(as_yaml(plan.config), end="")
     elif options.fit:
         print(fitting(plan))
     else:

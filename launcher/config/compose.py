@@ -5,6 +5,7 @@ Owns the use of Hydra. Knows the schema's names only; what the values mean is th
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from launcher.config.schema import Config
 from launcher.config.search import SearchPath
 from launcher.decode import BROKEN, read
 from launcher.errors import Problem, closest_first
+from launcher.plain import plain
 
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing raises when a person made a mistake, in a file or on the command line (ValueError: `zero=3`)."""
@@ -74,6 +76,23 @@ def decode_config(values: Any) -> Composed:
     problems: list[Problem] = []
     config = read(Config, values, "", problems)
     return Composed(config=None if config is BROKEN else config, problems=problems)
+
+
+def as_yaml(config: Config) -> str:
+    """A file that composes to this config again."""
+    return OmegaConf.to_yaml(OmegaConf.create(literal(plain(config))))
+
+
+def literal(value: Any) -> Any:
+    """Plain values as OmegaConf must be given them: what looks like a reference in a text of theirs is none."""
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    return _REFERENCE.sub(r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+_REFERENCE = re.compile(r"(\\*)\$\{")
 
 
 def parse(text: str) -> Override | Problem:
@@ -177,7 +196,12 @@ def _no_such_choice(override: Override, search: SearchPath) -> Problem:
 
 
 def _in_files(recipe: str, error: Exception) -> Problem:
+    return refused(f"recipe {recipe!r}", error, remedy="mend the recipe or config file named")
+
+
+def refused(where: str, error: Exception, remedy: str = "") -> Problem:
+    """One of `REFUSALS`, in its own words less those for programmers."""
     cause = error.__cause__
     detail = str(error) if cause is None or str(cause) in str(error) else f"{error}: {cause}"
     lines = [line.strip() for line in detail.splitlines() if line.strip() and "hydra.cc" not in line]
-    return Problem(where=f"recipe {recipe!r}", message="; ".join(lines), remedy="mend the recipe or config file named")
+    return Problem(where=where, message="; ".join(lines), remedy=remedy)

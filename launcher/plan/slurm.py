@@ -112,9 +112,14 @@ def _python(module: str, *arguments: str) -> str:
     return shlex.join([sys.executable, "-m", module, *arguments])
 
 
+def _word(value: str) -> str:
+    """One word of bash. sbatch takes a carriage return before a line's end for a script written on DOS."""
+    return shlex.quote(value).replace("\r", "'$'\\r''")
+
+
 def _environment(cluster: ClusterConfig, run_dir: Path) -> list[str]:
     code = shlex.quote(str(run_dir / "code"))
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in sorted(cluster.environment.items())]
+    exports = [f"export {name}={_word(value)}" for name, value in sorted(cluster.environment.items())]
     return [
         "umask 077",
         # `python -m` puts the working directory first on the path: a checkout there would shadow the snapshot.

@@ -13,13 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 import launcher
 from launcher.checkpoint.lineage import lineage_of, write_lineage
+from launcher.config.compose import as_yaml
 from launcher.errors import Problem, UserError
 from launcher.objectives.registry import objective_of
-from launcher.plain import plain
 from launcher.publish import publish_json, publish_text
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -67,7 +65,7 @@ def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
     rollouts = objective_of(plan.config).needs.rollouts
     if rollouts is not None and not rollouts.by_model:
         publish_text(run.reward, Path(rollouts.reward).read_text(encoding="utf-8"))
-    publish_text(run.config, OmegaConf.to_yaml(OmegaConf.create(plain(plan.config))))
+    publish_text(run.config, as_yaml(plan.config))
     publish_text(run.overrides, "".join(f"{word}\n" for word in typed))
     plan.write(run.plan)
 

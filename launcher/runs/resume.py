@@ -19,7 +19,16 @@ from omegaconf import OmegaConf
 from launcher.checkpoint.manifest import MANIFEST, SUPERSEDED, committed_steps, step_folder
 from launcher.checkpoint.tidy import discard_unfinished
 from launcher.config.cluster import ClusterKind
-from launcher.config.compose import Composed, decode_config, group_choice, is_group, parse
+from launcher.config.compose import (
+    REFUSALS,
+    Composed,
+    decode_config,
+    group_choice,
+    is_group,
+    literal,
+    parse,
+    refused,
+)
 from launcher.config.schema import Config
 from launcher.config.search import SearchPath, search_path
 from launcher.errors import NotFoundError, Problem, UserError
@@ -179,7 +188,7 @@ def _with_global_batch_kept(problem: Problem) -> Problem:
 
 def apply(old: RunPlan, overrides: Sequence[str], search: SearchPath) -> Composed:
     """The frozen config with overrides on top, group choices included."""
-    values: Any = plain(old.config)
+    values: Any = literal(plain(old.config))
     problems: list[Problem] = []
     for text in overrides:
         override = parse(text)
@@ -190,13 +199,16 @@ def apply(old: RunPlan, overrides: Sequence[str], search: SearchPath) -> Compose
         elif is_group(override, search):
             group = override.key_or_group
             if override.value() in search.choices(group):
-                values[group] = group_choice(old.recipe, override, search)
+                values[group] = literal(group_choice(old.recipe, override, search))
             else:
                 choices = ", ".join(search.choices(group))
                 problems.append(Problem(where=group, message=f"{override.value()!r} is not a choice", valid=choices))
         else:
             _set(values, override.key_or_group.split("."), override.value())
-    resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+    except REFUSALS as error:
+        return Composed(config=None, problems=[*problems, refused(" ".join(overrides), error)])
     composed = decode_config(resolved)
     return Composed(config=composed.config, problems=[*problems, *composed.problems])
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launcher.config.compose import Composed, compose
+from launcher.config.compose import Composed, as_yaml, compose
 from launcher.config.schema import Config, Dtype
 from launcher.config.search import search_path, shipped
 from launcher.errors import NotFoundError, Problem, UserError
@@ -139,3 +140,10 @@ def test_a_shipped_file_is_found_by_name() -> None:
     train = config_of(recipe="sft_llama3_8b").data.train
     assert Path(train).is_file()
     assert Path(train).is_relative_to(shipped("recipes"))
+
+
+def test_what_looks_like_a_reference_stays_a_text_from_file_to_file(tmp_path: Path) -> None:
+    odd = ["${", "\\${a}", "\\\\${oc.env:HOME}", "a\\", "$", "${model.path}${"]
+    config = replace(config_of(), tracking=replace(config_of().tracking, tags=odd))
+    write(tmp_path / "recipes" / "again.yaml", "# @package _global_\n" + as_yaml(config))
+    assert config_of(recipe="again", config_dir=tmp_path).tracking.tags == odd
