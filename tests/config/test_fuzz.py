@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from launcher.cli.main import main
@@ -36,6 +36,8 @@ def examples(pytestconfig: pytest.Config) -> settings:
         deadline=None,
         database=None,
         derandomize=asked is None,
+        # Making a failure small takes hundreds of plans more.
+        phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
 
@@ -59,8 +61,8 @@ def choices() -> list[str]:
     return [f"{group}={choice}" for group in search.groups() for choice in search.choices(group)]
 
 
-def holds(words: Sequence[str], work: Path, capsys: Out) -> None:
-    """A command ends as a person can use it, and leaves nothing."""
+def planned(words: Sequence[str], work: Path, capsys: Out) -> bool:
+    """Whether there is a plan; a command ends as a person can use it, and leaves nothing."""
     with watched(Path("/nowhere")) as watch:
         try:
             code = main(words)
@@ -72,6 +74,7 @@ def holds(words: Sequence[str], work: Path, capsys: Out) -> None:
     assert code == 0 or said.err.strip(), "refused without a word"
     assert watch.seen == []
     assert not list(work.rglob(CANARY))
+    return code == 0
 
 
 def frozen_within(recipe: str, words: Sequence[str], work: Path) -> None:
@@ -92,8 +95,8 @@ def test_any_overrides_give_a_plan_or_a_message(demo: Path, work: Path, capsys: 
     @examples
     @given(st.lists(overrides(keys(), choices()), max_size=6), st.sampled_from(["local", "slurm"]))
     def check(words: list[str], cluster: str) -> None:
-        holds(["plan", "demo", f"cluster={cluster}", "--", *words], work, capsys)
-        frozen_within("demo", [f"cluster={cluster}", *words], work)
+        if planned(["plan", "demo", f"cluster={cluster}", "--", *words], work, capsys):
+            frozen_within("demo", [f"cluster={cluster}", *words], work)
 
     check()
 
@@ -107,7 +110,7 @@ def test_any_recipe_gives_a_plan_or_a_message(demo: Path, work: Path, capsys: Ou
     @given(documents(keys(), choices()))
     def check(document: dict[object, object]) -> None:
         (recipes / "fuzzed.yaml").write_text("# @package _global_\n" + yaml.safe_dump(document, allow_unicode=True))
-        holds(["plan", "fuzzed", "--json"], work, capsys)
-        frozen_within("fuzzed", [], work)
+        if planned(["plan", "fuzzed", "--json"], work, capsys):
+            frozen_within("fuzzed", [], work)
 
     check()
