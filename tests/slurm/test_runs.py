@@ -100,7 +100,9 @@ def test_no_secret_reaches_the_run_directory_or_a_command_line(slurm_bench: Benc
     bench = Bench(root=slurm_bench.root, environment={**slurm_bench.environment, "WANDB_API_KEY": key})
     process = bench.popen("submit", *bench.base, *TWO_NODES, "tracking=offline", "train.max_steps=40", "--follow")
     seen: set[str] = set()
+    queue: set[str] = set()
     while process.poll() is None:
+        queue.add(slurm(bench, "scontrol", "show", "job", "--details", "--details"))
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
@@ -111,6 +113,8 @@ def test_no_secret_reaches_the_run_directory_or_a_command_line(slurm_bench: Benc
     assert process.returncode == 0, process.communicate()
     assert any("launcher.track.wandb_follower" in line for line in seen), "the run was not watched while it ran"
     assert not [line for line in seen if key in line]
+    assert any("JobState=RUNNING" in text for text in queue)
+    assert not [text for text in queue if key in text]
     run = bench.last()
     files = [path for path in run.rglob("*") if path.is_file()]
     assert any("wandb" in str(path.relative_to(run)) for path in files)
