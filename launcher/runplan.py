@@ -17,7 +17,7 @@ from launcher.errors import NotFoundError, Problem, UserError
 from launcher.plain import plain
 from launcher.publish import publish_json
 
-PLAN_VERSION = 7
+PLAN_VERSION = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

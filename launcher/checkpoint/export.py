@@ -30,6 +30,7 @@ from launcher.checkpoint.model_card import model_card
 from launcher.checkpoint.read_back import read_back
 from launcher.checkpoint.retain import HeldOut, best_step
 from launcher.checkpoint.safe_load import safe_types
+from launcher.checkpoint.states import AVERAGE, read_states
 from launcher.checkpoint.verify import shard_faults
 from launcher.config.partial import trains_a_part
 from launcher.config.schema import Dtype
@@ -50,11 +51,19 @@ SHARD_SIZE = "5GB"
 
 
 def export(
-    run: RunDir, step: int | None, dtype: str | None, out: Path | None, say: Callable[[str], None], *, adapter: bool
+    run: RunDir,
+    step: int | None,
+    dtype: str | None,
+    out: Path | None,
+    say: Callable[[str], None],
+    *,
+    adapter: bool = False,
+    average: bool = False,
 ) -> Path:
     """Write the model of a checkpoint to `out` (RUN_DIR/export by default), or its `adapter` alone, as peft loads it.
 
-    By default it is that of the newest checkpoint, or, of a run that may stop early, of the best.
+    By default it is that of the newest checkpoint, or, of a run that may stop early, of the best. With
+    `average`, the moving average of its weights.
 
     `dtype` is bf16, fp16 or fp32; None takes the run's compute precision. Raises NotFoundError without a checkpoint,
     DoesNotHoldError when it does not verify, UserError when `out` holds something else or cannot be written, or when
@@ -63,6 +72,9 @@ def export(
     plan = RunPlan.load(run.plan)
     if adapter and not plan.config.adapter.used:
         raise UserError(Problem(where="--adapter", message="the run has trained no adapter (adapter=full)"))
+    if average and plan.config.optim.ema_decay is None:
+        message = "the run has kept no average of its weights (optim.ema_decay=null)"
+        raise UserError(Problem(where="--ema", message=message, remedy="export without --ema"))
     manifest = choose(run, plan, step, say)
     target = run.export if out is None else out.absolute()
     _refuse_foreign(target)
@@ -78,7 +90,7 @@ def export(
     except OSError as error:
         raise UserError(Problem(where="--out", message=f"{target} cannot be written ({error.strerror})")) from error
     try:
-        _write_all(temporary, run, base, plan, manifest, kind, say, adapter=adapter)
+        _write_all(temporary, run, base, plan, manifest, kind, say, adapter=adapter, average=average)
         _replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -174,6 +186,7 @@ def _write_all(
     say: Callable[[str], None],
     *,
     adapter: bool,
+    average: bool,
 ) -> None:
     head = objective_of(plan.config).needs.head
     config = with_head(AutoConfig.from_pretrained(base), head)
@@ -186,6 +199,8 @@ def _write_all(
         kind = AutoModelForCausalLM if head is None else AutoModelForSequenceClassification
         skeleton = kind.from_config(config)
     weights = _weights(run.checkpoints, manifest)
+    if average:
+        weights |= read_states(step_folder(run.checkpoints, manifest.step), manifest, AVERAGE)
     if adapter:
         task = "CAUSAL_LM" if head is None else "SEQ_CLS"
         write_adapter(out, weights, plan.config, skeleton, TORCH_DTYPES[dtype], task=task)
@@ -197,8 +212,8 @@ def _write_all(
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.save_pretrained(out)
     frozen = json.loads(run.environment.read_text(encoding="utf-8"))
-    publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen, adapter=adapter))
-    publish_json(out / PROVENANCE, provenance(run, plan, manifest, dtype))
+    publish_text(out / "README.md", model_card(plan, manifest, dtype, frozen, adapter=adapter, average=average))
+    publish_json(out / PROVENANCE, provenance(run, plan, manifest, dtype, average=average))
 
 
 def _whole(trained: dict[str, Any], base: Path, plan: RunPlan, skeleton: Any) -> dict[str, Any]:

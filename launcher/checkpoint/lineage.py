@@ -81,13 +81,16 @@ def checkpoint_digest(checkpoints: Path, step: int) -> str:
     return file_sha256(step_folder(checkpoints, step) / MANIFEST)[:16]
 
 
-def provenance(run: RunDir, plan: RunPlan, manifest: Manifest, dtype: Dtype) -> dict[str, Any]:
+def provenance(
+    run: RunDir, plan: RunPlan, manifest: Manifest, dtype: Dtype, *, average: bool = False
+) -> dict[str, Any]:
     """What an export says of itself, for programs; its model card says it to people."""
     return {
         "launcher": launcher.__version__,
         "run_id": plan.run_id,
         "step": manifest.step,
         "dtype": dtype.value,
+        "ema_decay": plan.config.optim.ema_decay if average else None,
         "objective": plan.config.objective.name,
         "checkpoint": checkpoint_digest(run.checkpoints, manifest.step),
         "data": manifest.data,

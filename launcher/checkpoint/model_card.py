@@ -13,7 +13,13 @@ from launcher.runplan import RunPlan
 
 
 def model_card(
-    plan: RunPlan, manifest: Manifest, dtype: Dtype, environment: dict[str, Any], *, adapter: bool = False
+    plan: RunPlan,
+    manifest: Manifest,
+    dtype: Dtype,
+    environment: dict[str, Any],
+    *,
+    adapter: bool = False,
+    average: bool = False,
 ) -> str:
     """Base model, data, recipe, step and commit, as Markdown with the hub's front matter; of an `adapter` for peft."""
     config = plan.config
@@ -23,6 +29,7 @@ def model_card(
     rows = {
         "Base model": base,
         "Trained": _trained(config),
+        **({"Weights": f"moving average over the steps, decay {config.optim.ema_decay:g}"} if average else {}),
         **_parent(manifest.lineage),
         "Objective": config.objective.name,
         "Recipe": plan.recipe,

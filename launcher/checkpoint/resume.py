@@ -15,6 +15,7 @@ import torch.distributed as dist
 from launcher.checkpoint.copies import loads_directly, read_universal, universal_folder
 from launcher.checkpoint.manifest import BASE, Manifest, committed_steps, fault, read_manifest, step_folder
 from launcher.checkpoint.safe_load import mapped_files, safe_types
+from launcher.checkpoint.states import load_carried
 from launcher.checkpoint.trained import put_trained, trains_in_part
 from launcher.errors import Problem, UserError
 
@@ -122,6 +123,8 @@ def load_all(engine: Any, chosen: Chosen | None) -> Manifest | None:
                 load_lr_scheduler_states=False,
                 custom_load_fn=put_trained if trains_in_part(engine.module) else None,
             )
+            if chosen.universal:
+                load_carried(engine, chosen.folder)
         except pickle.UnpicklingError as error:
             raise _not_data(chosen, error) from None
     # DeepSpeed answers None, with no more than a warning, where it found nothing.

@@ -77,7 +77,7 @@ def _convert(checkpoints: Path, manifest: Manifest) -> Path:
         out = temporary / final.name
         out.mkdir()
         with _working_in(checkpoints):
-            _run_deepspeed(step_folder(Path(), manifest.step), out.relative_to(checkpoints), manifest.world_size)
+            _run_deepspeed(step_folder(Path(), manifest.step), out.relative_to(checkpoints), manifest)
         replace(manifest, shards=_seal(out)).write(out)
         remove_universal(checkpoints, manifest.step)
         publish_dir(out, final)
@@ -98,18 +98,19 @@ def _working_in(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _run_deepspeed(source: Path, out: Path, ranks: int) -> None:
+def _run_deepspeed(source: Path, out: Path, manifest: Manifest) -> None:
     # Nothing here needs a GPU. And no torch.load may run code, those inside DeepSpeed's worker processes included.
     os.environ |= {"DS_ACCELERATOR": "cpu", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
     from deepspeed.checkpoint import ds_to_universal
 
     from launcher.checkpoint.safe_load import mapped_files, safe_types
+    from launcher.checkpoint.states import carry
 
     workers = _workers()
     arguments = argparse.Namespace(
         input_folder=str(source),
         output_folder=str(out),
-        num_extract_workers=min(workers, ranks),
+        num_extract_workers=min(workers, manifest.world_size),
         # Each holds a whole parameter twice.
         num_merge_workers=max(1, workers // 2),
         keep_temp_folder=False,
@@ -119,6 +120,7 @@ def _run_deepspeed(source: Path, out: Path, ranks: int) -> None:
     )
     with safe_types(), mapped_files():
         ds_to_universal.main(arguments)
+    carry(source, out, manifest, max(1, workers // 2))
 
 
 def _seal(folder: Path) -> list[Shard]:

@@ -25,6 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of the weights (auto: as they were trained)",
     )
     parser.add_argument("--adapter", action="store_true", help="the adapter alone, as peft loads it (not merged)")
+    parser.add_argument("--ema", action="store_true", help="the moving average of the weights (optim.ema_decay)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write it (export/ in the run directory)")
     parser.add_argument(
         "--verify",
@@ -42,12 +43,12 @@ def run(options: argparse.Namespace) -> ExitCode:
     from launcher.runplan import RunPlan
 
     dtype = None if options.dtype == AUTO else options.dtype
-    if options.adapter and options.verify:
-        message = "--verify compares the whole model with what training said, and --adapter writes a part of it"
-        raise UserError(
-            Problem(where="--verify", message=message, remedy="export without --adapter to have it compared")
-        )
-    path = export(found, options.step, dtype, options.out, _say, adapter=options.adapter)
+    if options.verify and (options.adapter or options.ema):
+        part = "--adapter writes a part of it" if options.adapter else "--ema writes other weights"
+        message = f"--verify compares the whole model with what training said, and {part}"
+        remedy = f"export without --{'adapter' if options.adapter else 'ema'} to have it compared"
+        raise UserError(Problem(where="--verify", message=message, remedy=remedy))
+    path = export(found, options.step, dtype, options.out, _say, adapter=options.adapter, average=options.ema)
     if options.verify:
         from launcher.checkpoint.agreement import require_agreement
 

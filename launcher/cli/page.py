@@ -159,6 +159,8 @@ def _optimiser(plan: RunPlan) -> Iterator[str]:
     optim, schedule = plan.config.optim, plan.config.schedule
     clip = "no clipping" if optim.grad_clip is None else f"gradients clipped at {optim.grad_clip:g}"
     yield f"{optim.name}, peak learning rate {optim.lr:g}, weight decay {optim.weight_decay:g}, betas {optim.betas}"
+    if optim.ema_decay is not None:
+        yield f"a moving average of the weights, decay {optim.ema_decay:g}"
     yield (
         f"{schedule.name.value} schedule: warm-up over {schedule.warmup_ratio:.1%} of the steps,"
         f" down to {schedule.min_ratio:.0%} of the peak; {clip}"

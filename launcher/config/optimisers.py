@@ -6,8 +6,16 @@ history alone.
 
 from __future__ import annotations
 
+from launcher.config.schema import OptimConfig
+
 STATE_BYTES = {"adamw": 8, "lion": 4}
 """By name: bytes of state per parameter, in fp32."""
+
+
+def state_bytes(optim: OptimConfig) -> int:
+    """Bytes of state per trained parameter, a moving average included. What is no optimiser is told of elsewhere."""
+    return STATE_BYTES.get(optim.name, 8) + (0 if optim.ema_decay is None else 4)
+
 
 LEAST_STAGE = {"adamw": 0, "lion": 1}
 """By name: the lowest ZeRO stage at which it has been held against its formula."""

@@ -198,6 +198,8 @@ class OptimConfig:
     pull_to_start: float
     """Decoupled pull of every trained parameter towards its value at the start: each step takes `lr` times this of the
     way back (L2-SP, Li et al., arXiv:1802.01483); 0 is none."""
+    ema_decay: float | None
+    """What a moving average of the weights keeps of itself at each step; null keeps no average."""
     grad_clip: float | None
     """Largest global gradient norm; null does not clip."""
 

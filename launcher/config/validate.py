@@ -191,6 +191,7 @@ def _optimiser(config: Config) -> Iterator[Problem]:
             message=f"{optim.name} has not been tried at zero.stage={config.zero.stage}",
             remedy=f"write zero.stage={least}",
         )
+    yield from _average(config)
     yield from _positive("optim.lr", optim.lr)
     yield from _positive("optim.eps", optim.eps)
     yield from _positive("optim.weight_decay", optim.weight_decay, zero_allowed=True)
@@ -208,6 +209,20 @@ def _optimiser(config: Config) -> Iterator[Problem]:
             yield Problem(where=f"{where}.match", message=f"{group.match!r} is no regular expression: {error}")
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         yield Problem(where="optim.betas", message=f"{optim.betas} are not two decay rates", valid="[0.9, 0.95]")
+
+
+def _average(config: Config) -> Iterator[Problem]:
+    decay = config.optim.ema_decay
+    if decay is None:
+        return
+    if not 0 < decay < 1:
+        yield Problem(where="optim.ema_decay", message=f"{decay} is not a share", valid="0.999, 0.9999, null")
+    if config.zero.stage == 0:
+        yield Problem(
+            where="optim.ema_decay",
+            message="an average is kept beside the fp32 partitions of the weights, and zero.stage=0 has none",
+            remedy="write zero.stage=1, or optim.ema_decay=null",
+        )
 
 
 def _schedule(config: Config) -> Iterator[Problem]:

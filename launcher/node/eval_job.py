@@ -106,15 +106,16 @@ def _require_completed(run: RunDir) -> None:
 def _exported(run: RunDir, plan: RunPlan, place: EvalDir, request: Request) -> Path:
     """A model directory of the checkpoint: the run's export if it is that, or a new one.
 
-    The run's export is made here if there is none; one of another checkpoint is left alone.
+    The run's export is made here if there is none; one of another checkpoint, or of averaged weights, is left alone.
     """
     from launcher.checkpoint.export import choose, export
 
     manifest = choose(run, plan, request.step, _say)
     said = read_provenance(run.export)
-    if said is not None and said.get("checkpoint") == checkpoint_digest(run.checkpoints, manifest.step):
+    digest = checkpoint_digest(run.checkpoints, manifest.step)
+    if said is not None and said.get("checkpoint") == digest and said.get("ema_decay") is None:
         return run.export
-    return export(run, manifest.step, None, place.model if run.export.exists() else None, _say, adapter=False)
+    return export(run, manifest.step, None, place.model if run.export.exists() else None, _say)
 
 
 def _write_answer(place: EvalDir, answer: dict[str, object]) -> None:

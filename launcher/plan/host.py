@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from launcher.config.optimisers import state_bytes
 from launcher.config.schema import Config
 from launcher.plan.lead import checkpoint_bytes
 from launcher.runplan import Memory
 
-_OFFLOADED_BYTES, _PARAMETER_BYTES = 16, 2
-"""Of a trained parameter: master copy, two moments and the gradient, in fp32; of any, in half precision."""
+_OFFLOADED_BYTES, _PARAMETER_BYTES = 8, 2
+"""Of a trained parameter, beside its states: master copy and gradient, in fp32; of any, in half precision."""
 
 
 def offloaded_gb(config: Config, memory: Memory, nodes: int) -> float:
     """GB of states that lie in host memory instead of on the GPUs."""
-    states = _OFFLOADED_BYTES * memory.trained if config.zero.offload_optimizer else 0
+    states = (_OFFLOADED_BYTES + state_bytes(config.optim)) * memory.trained if config.zero.offload_optimizer else 0
     parameters = _PARAMETER_BYTES * memory.parameters if config.zero.offload_param else 0
     return (states + parameters) / nodes / 1e9
 

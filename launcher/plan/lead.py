@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from launcher.config.cluster import ClusterConfig
+from launcher.config.optimisers import state_bytes
 from launcher.config.schema import Config, Dtype
 from launcher.config.validate import AUTO
 from launcher.runplan import Lead, Measured, Memory, Topology
@@ -42,8 +43,8 @@ def auto_seconds(cluster: ClusterConfig, needed: int) -> int:
 
 
 def checkpoint_bytes(config: Config, memory: Memory) -> float:
-    """Size of a checkpoint: trained weights and two moments in fp32, and the compute weights where they are others."""
-    per_parameter = 12 if config.precision.dtype is Dtype.fp32 else 14
+    """Size of a checkpoint: trained weights in fp32, their states, and the compute weights where they are others."""
+    per_parameter = state_bytes(config.optim) + (4 if config.precision.dtype is Dtype.fp32 else 6)
     return float(per_parameter * memory.trained)
 
 

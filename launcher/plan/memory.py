@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from launcher.config.optimisers import STATE_BYTES
+from launcher.config.optimisers import state_bytes
 from launcher.config.schema import Config, Dtype, ShapeConfig
 from launcher.objectives.registry import objective_of
 from launcher.plan.activations import block_bytes, ends_bytes, loss_bytes, square_bytes
@@ -120,8 +120,7 @@ class _Estimate:
         plain = (counted.whole - counted.quantised + counted.adapters + self._frozen) * self._weight
         held = plain + counted.quantised * bytes_quantised(double=config.adapter.double_quant)
         parameters = 0 if self._zero.offload_param else held / self._share(3)
-        # What is no optimiser is told of elsewhere.
-        optimiser = STATE_BYTES.get(config.optim.name, 8) + (4 if config.optim.pull_to_start else 0)
+        optimiser = state_bytes(config.optim) + (4 if config.optim.pull_to_start else 0)
         # DeepSpeed's partitions are fp32 copies even of fp32.
         optimiser += 4 if self._weight == 2 or self._zero.stage else 0
         return parameters + (0 if self._zero.offload_optimizer else counted.trained * optimiser / self._share(1))

@@ -28,7 +28,7 @@ NOTED_PACKAGES = (
     "safetensors",
     "numpy",
 )
-IMPOSSIBLE = ("zero.stage", "precision.dtype", "adapter", "model.freeze", "optim.name")
+IMPOSSIBLE = ("zero.stage", "precision.dtype", "adapter", "model.freeze", "optim.name", "optim.ema_decay")
 """What no checkpoint can be carried over to, whoever accepts it."""
 ACCEPT = "--accept-changes"
 
@@ -77,7 +77,8 @@ def _differences(old: RunPlan, new: RunPlan) -> Iterator[tuple[str, Any, Any]]:
     yield "precision.dtype", plain(old.config.precision.dtype), plain(new.config.precision.dtype)
     yield "adapter", plain(old.config.adapter), plain(new.config.adapter)
     yield "model.freeze", old.config.model.freeze, new.config.model.freeze
-    yield "optim.name", old.config.optim.name, new.config.optim.name
+    for key in ("name", "ema_decay"):
+        yield f"optim.{key}", getattr(old.config.optim, key), getattr(new.config.optim, key)
     yield "zero.stage", old.config.zero.stage, new.config.zero.stage
 
 

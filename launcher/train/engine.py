@@ -24,6 +24,7 @@ from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.train.average import keep_average
 from launcher.train.base import base_mark_all, require_names_all
 from launcher.train.optimiser import build_optimiser
 from launcher.train.pull import pull_to_start
@@ -57,6 +58,8 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
         save_trained_only(engine)
     if config.optim.pull_to_start:
         pull_to_start(engine, config.optim.pull_to_start)
+    if config.optim.ema_decay is not None:
+        keep_average(engine, config.optim.ema_decay)
     return engine
 
 

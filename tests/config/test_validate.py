@@ -106,6 +106,13 @@ def test_an_optimiser_that_is_none_here_is_refused_with_the_reason(name: str, wo
     assert set(problem.valid.split(", ")) == {"adamw", "lion"}
 
 
+def test_an_average_is_a_share_and_needs_partitions() -> None:
+    assert {problem.where for problem in faults(optim__ema_decay=1.0)} == {"optim.ema_decay"}
+    (problem,) = faults(optim__ema_decay=0.999, zero__stage=0)
+    assert "zero.stage=1" in problem.remedy
+    assert faults(optim__ema_decay=0.999, zero__stage=1) == []
+
+
 def test_lion_is_for_partitioned_states() -> None:
     (problem,) = faults(optim__name="lion", zero__stage=0)
     assert problem.remedy == "write zero.stage=1"

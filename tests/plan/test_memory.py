@@ -74,6 +74,14 @@ def test_lion_keeps_one_state_where_adamw_keeps_two() -> None:
     assert (adamw.states_gb - lion.states_gb) * GIB == pytest.approx(4 / 8 * adamw.parameters)
 
 
+def test_an_average_of_the_weights_is_one_state_more() -> None:
+    plain, kept = (
+        plan_memory(*recipe("sft_llama3_8b", f"optim.ema_decay={decay}"), ranks=8, micro_batch=1)
+        for decay in ("null", "0.999")
+    )
+    assert (kept.states_gb - plain.states_gb) * GIB == pytest.approx(4 / 8 * plain.parameters)
+
+
 def test_activations_grow_with_the_micro_batch_and_shrink_when_recomputed() -> None:
     config, shape = recipe("sft_llama3_8b")
     one, two = (plan_memory(config, shape, ranks=8, micro_batch=size).activations_gb for size in (1, 2))

@@ -19,6 +19,7 @@ ADAMW = OptimConfig(
     betas=[0.9, 0.95],
     eps=1e-8,
     pull_to_start=0.0,
+    ema_decay=None,
     grad_clip=1.0,
     layer_decay=None,
     groups=[],
