@@ -182,13 +182,15 @@ class OptimConfig:
     """The optimiser."""
 
     name: str
-    """`adamw` or `lion`."""
+    """`adamw`, `lion` or `muon`."""
     lr: float
     """Peak learning rate."""
     weight_decay: float
     """Decoupled decay, on matrices only (not on norms and biases)."""
     betas: list[float]
     """Decay rates of the two moments."""
+    momentum: float
+    """Muon's, of hidden matrices; no other optimiser has it."""
     eps: float
     """Added to the denominator."""
     layer_decay: float | None

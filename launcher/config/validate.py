@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from launcher.config.cluster import ClusterKind
-from launcher.config.optimisers import LEAST_STAGE, NOT_HERE, STATE_BYTES
+from launcher.config.optimisers import LEAST_STAGE, NOT_HERE, NOT_OFFLOADED, STATE_BYTES
 from launcher.config.partial import partial_problems
 from launcher.config.schema import Config, Dtype, Init
 from launcher.config.sources import HELD_OUT, held_out_sets, source_entries, typed
@@ -191,6 +191,12 @@ def _optimiser(config: Config) -> Iterator[Problem]:
             message=f"{optim.name} has not been tried at zero.stage={config.zero.stage}",
             remedy=f"write zero.stage={least}",
         )
+    if config.zero.offload_optimizer and optim.name in NOT_OFFLOADED:
+        yield Problem(
+            where="zero.offload_optimizer",
+            message=f"not with optim={optim.name}: {NOT_OFFLOADED[optim.name]}",
+            remedy="write zero.offload_optimizer=false, or optim=adamw",
+        )
     yield from _average(config)
     yield from _positive("optim.lr", optim.lr)
     yield from _positive("optim.eps", optim.eps)
@@ -207,6 +213,8 @@ def _optimiser(config: Config) -> Iterator[Problem]:
             re.compile(group.match)
         except re.error as error:
             yield Problem(where=f"{where}.match", message=f"{group.match!r} is no regular expression: {error}")
+    if not 0 <= optim.momentum < 1:
+        yield Problem(where="optim.momentum", message=f"{optim.momentum} is not a decay rate", valid="0.95")
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         yield Problem(where="optim.betas", message=f"{optim.betas} are not two decay rates", valid="[0.9, 0.95]")
 

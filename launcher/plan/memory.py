@@ -120,7 +120,8 @@ class _Estimate:
         plain = (counted.whole - counted.quantised + counted.adapters + self._frozen) * self._weight
         held = plain + counted.quantised * bytes_quantised(double=config.adapter.double_quant)
         parameters = 0 if self._zero.offload_param else held / self._share(3)
-        optimiser = state_bytes(config.optim) + (4 if config.optim.pull_to_start else 0)
+        states = state_bytes(config.optim, counted.hidden / max(1, counted.trained))
+        optimiser = states + (4 if config.optim.pull_to_start else 0)
         # DeepSpeed's partitions are fp32 copies even of fp32.
         optimiser += 4 if self._weight == 2 or self._zero.stage else 0
         return parameters + (0 if self._zero.offload_optimizer else counted.trained * optimiser / self._share(1))
@@ -169,7 +170,12 @@ class _Estimate:
             return trained * 4 if self._weight == 2 else 0
         if self._zero.offload_optimizer:
             return 0
-        return 4 * (trained / self._ranks if self._zero.stage < 3 else min(trained / self._ranks, _STEP_ELEMENTS))
+        own = 4 * (trained / self._ranks if self._zero.stage < 3 else min(trained / self._ranks, _STEP_ELEMENTS))
+        return own + (self._matrix() if self._config.optim.name == "muon" else 0)
+
+    def _matrix(self) -> float:
+        """Muon has the largest matrix there five times, in shares and whole."""
+        return 0 if self._config.adapter.used else 20 * self._shape.hidden_size * self._shape.intermediate_size
 
     def _block(self) -> float:
         """What a block keeps for its backward pass."""

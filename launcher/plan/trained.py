@@ -7,7 +7,7 @@ every linear layer had an adapter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from launcher.config.adapter import ALL_LINEAR, AdapterKind, ends_with, lies_in
@@ -30,6 +30,8 @@ class Parts:
     """Added to it, and trained."""
     quantised: int
     """Of the model, held in 4 bits."""
+    hidden: int
+    """Trained ones in matrices inside the blocks."""
 
     @property
     def trained(self) -> int:
@@ -44,8 +46,9 @@ def parts(config: Config, shape: ShapeConfig) -> Parts:
     whole = sum(_count(size) for _, size in weights)
     if not adapter.used:
         frozen = [re.compile(pattern) for pattern in config.model.freeze]
-        own = sum(_count(size) for name, size in weights if not any(pattern.search(name) for pattern in frozen))
-        return Parts(whole=whole, own=own, adapters=0, quantised=0)
+        trained = [one for one in weights if not any(pattern.search(one[0]) for pattern in frozen)]
+        own = sum(_count(size) for _, size in trained)
+        return Parts(whole=whole, own=own, adapters=0, quantised=0, hidden=_hidden(trained))
     linear = {name.removesuffix(".weight"): size for name, size in weights if len(size) == 2 and ".layers." in name}
     head = {"lm_head": (shape.vocab_size, shape.hidden_size)}
     chosen = {
@@ -53,12 +56,14 @@ def parts(config: Config, shape: ShapeConfig) -> Parts:
         for name, size in {**linear, **head}.items()
         if ends_with(name, adapter.targets) or (ALL_LINEAR in adapter.targets and name in linear)
     }
-    own = sum(_count(size) for name, size in weights if lies_in(name, adapter.train_also))
+    also = [one for one in weights if lies_in(one[0], adapter.train_also)]
     inner = sum(_count(size) for name, size in linear.items() if not lies_in(f"{name}.weight", adapter.train_also))
+    adapted = chosen or linear
     return Parts(
         whole=whole,
-        own=own,
-        adapters=sum(adapter.r * sum(size) + size[0] * adapter.dora for size in (chosen or linear).values()),
+        own=sum(_count(size) for _, size in also),
+        adapters=sum(adapter.r * sum(size) + size[0] * adapter.dora for size in adapted.values()),
+        hidden=_hidden(also) + sum(adapter.r * sum(size) for name, size in adapted.items() if ".layers." in name),
         quantised=inner if adapter.kind is AdapterKind.qlora else 0,
     )
 
@@ -67,6 +72,10 @@ def bytes_quantised(*, double: bool) -> float:
     """Bytes of a parameter in 4-bit NormalFloat with its share of scales (arXiv:2305.14314, section 3)."""
     scale = 1 + 4 / GROUP if double else 4
     return 0.5 + scale / BLOCK
+
+
+def _hidden(weights: Iterable[tuple[str, tuple[int, ...]]]) -> int:
+    return sum(_count(size) for name, size in weights if len(size) == 2 and ".layers." in name)
 
 
 def _count(size: tuple[int, ...]) -> int:

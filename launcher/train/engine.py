@@ -26,9 +26,11 @@ from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.train.average import keep_average
 from launcher.train.base import base_mark_all, require_names_all
+from launcher.train.muon import Muon
 from launcher.train.optimiser import build_optimiser
 from launcher.train.pull import pull_to_start
 from launcher.train.software import software
+from launcher.train.whole import layout_all
 
 
 def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> Any:
@@ -54,6 +56,8 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
         config={**plan.deepspeed, "checkpoint": {"load_universal": chosen is not None and chosen.universal}},
         dist_init_required=False,
     )
+    if isinstance(engine.basic_optimizer, Muon):
+        engine.basic_optimizer.layout = layout_all(engine)
     if trains_in_part(engine.module):
         save_trained_only(engine)
     if config.optim.pull_to_start:

@@ -6,16 +6,14 @@ from typing import Any
 
 import torch
 
+from launcher.train.moments import one_moment
+
 CHUNK = 1 << 26
 """Elements at a time: the direction of a flat part of a large model would else take as much room as its momentum."""
 
 
 class Lion(torch.optim.Optimizer):
-    """θ ← θ - lr · (sign(β1·m + (1 - β1)·g) + decay · θ), then m ← β2·m + (1 - β2)·g.
-
-    DeepSpeed's conversion to another number of ranks knows Adam's states and no others. So the momentum is called
-    `exp_avg`, and there is an `exp_avg_sq`: one zero that looks like as many as there are elements.
-    """
+    """θ ← θ - lr · (sign(β1·m + (1 - β1)·g) + decay · θ), then m ← β2·m + (1 - β2)·g."""
 
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float]) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "weight_decay": 0.0})
@@ -27,19 +25,9 @@ class Lion(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     state = self.state[parameter]
-                    _prepare(state, parameter)
+                    one_moment(state, parameter)
                     _update(parameter, parameter.grad, state["exp_avg"], group)
                     state["step"] += 1
-
-
-def _prepare(state: dict[str, Any], parameter: torch.Tensor) -> None:
-    if "exp_avg" not in state:
-        state["step"] = torch.zeros(())
-        state["exp_avg"] = torch.zeros_like(parameter)
-    squares = state.get("exp_avg_sq")
-    # Loading makes real zeros of it, one for each element.
-    if squares is None or any(squares.stride()):
-        state["exp_avg_sq"] = torch.zeros((), dtype=parameter.dtype, device=parameter.device).expand_as(parameter)
 
 
 def _update(parameter: torch.Tensor, gradient: torch.Tensor, momentum: torch.Tensor, group: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from launcher.config.schema import Config, GroupConfig, OptimConfig
 from launcher.errors import Problem, UserError
 from launcher.train.cpu_adam import cpu_adam
 from launcher.train.lion import Lion
+from launcher.train.muon import Muon
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 _SHOWN = 8
@@ -36,9 +37,22 @@ def _lion(config: Config, groups: list[dict[str, Any]], device: torch.device) ->
     return Lion(groups, lr=config.optim.lr, betas=(first, second))
 
 
+def _muon(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    optim, (first, second) = config.optim, config.optim.betas
+    return Muon(
+        groups,
+        lr=optim.lr,
+        momentum=optim.momentum,
+        betas=(first, second),
+        eps=optim.eps,
+        fused=device.type == "cuda",
+    )
+
+
 _BUILDERS: dict[str, Callable[[Config, list[dict[str, Any]], torch.device], torch.optim.Optimizer]] = {
     "adamw": _adamw,
     "lion": _lion,
+    "muon": _muon,
 }
 
 
@@ -49,7 +63,7 @@ def parameter_groups(model: torch.nn.Module, optim: OptimConfig) -> list[dict[st
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     _require_matches(optim.groups, [name for name, _ in named])
     layers = 1 + max((_layer(name) for name, _ in named), default=0)
-    found: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    found: dict[tuple[float, float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in named:
         decay = optim.weight_decay if dimensions(parameter) >= 2 else 0.0
         scale = 1.0 if optim.layer_decay is None else optim.layer_decay ** _below_head(name, layers)
@@ -57,9 +71,11 @@ def parameter_groups(model: torch.nn.Module, optim: OptimConfig) -> list[dict[st
             if re.search(group.match, name):
                 scale *= group.lr_scale
                 decay = decay if group.weight_decay is None else group.weight_decay
-        found.setdefault((decay, scale), []).append(parameter)
+        whole = optim.name == "muon" and _layer(name) >= 0 and dimensions(parameter) == 2
+        found.setdefault((decay, scale, whole), []).append(parameter)
     return [
-        {"params": parameters, "weight_decay": decay, "lr_scale": scale} for (decay, scale), parameters in found.items()
+        {"params": parameters, "weight_decay": decay, "lr_scale": scale} | ({"whole": True} if whole else {})
+        for (decay, scale, whole), parameters in found.items()
     ]
 
 

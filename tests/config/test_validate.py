@@ -97,13 +97,20 @@ def test_a_rule_that_is_broken_names_its_key(changes: dict[str, Any], where: str
     assert [problem.where for problem in faults(**changes)] == [where]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("muon", "whole matrices"), ("adafactor", "factors"), ("adam8bit", "8-bit")]
-)
+@pytest.mark.parametrize(("name", "words"), [("adafactor", "factors"), ("adam8bit", "8-bit")])
 def test_an_optimiser_that_is_none_here_is_refused_with_the_reason(name: str, words: str) -> None:
     (problem,) = faults(optim__name=name)
     assert words in problem.message
-    assert set(problem.valid.split(", ")) == {"adamw", "lion"}
+    assert set(problem.valid.split(", ")) == {"adamw", "lion", "muon"}
+
+
+def test_muon_is_for_partitions_on_gpus() -> None:
+    assert {problem.where for problem in faults(optim__name="muon", zero__stage=0)} == {"optim.name"}
+    (problem,) = faults(optim__name="muon", zero__stage=2, zero__offload_optimizer=True)
+    assert "NCCL" in problem.message
+    assert {problem.where for problem in faults(optim__name="muon", zero__stage=1, optim__momentum=1.0)} == {
+        "optim.momentum"
+    }
 
 
 def test_an_average_is_a_share_and_needs_partitions() -> None:

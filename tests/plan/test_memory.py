@@ -74,6 +74,14 @@ def test_lion_keeps_one_state_where_adamw_keeps_two() -> None:
     assert (adamw.states_gb - lion.states_gb) * GIB == pytest.approx(4 / 8 * adamw.parameters)
 
 
+def test_muon_keeps_one_state_of_hidden_matrices_and_two_of_the_rest() -> None:
+    adamw, muon = (
+        plan_memory(*recipe("sft_llama3_8b", f"optim={name}"), ranks=8, micro_batch=1) for name in ("adamw", "muon")
+    )
+    ends, norms = 2 * 128256 * 4096, 65 * 4096
+    assert (adamw.states_gb - muon.states_gb) * GIB == pytest.approx(4 / 8 * (adamw.parameters - ends - norms))
+
+
 def test_an_average_of_the_weights_is_one_state_more() -> None:
     plain, kept = (
         plan_memory(*recipe("sft_llama3_8b", f"optim.ema_decay={decay}"), ranks=8, micro_batch=1)

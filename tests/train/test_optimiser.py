@@ -17,6 +17,7 @@ ADAMW = OptimConfig(
     lr=1e-3,
     weight_decay=0.1,
     betas=[0.9, 0.95],
+    momentum=0.95,
     eps=1e-8,
     pull_to_start=0.0,
     ema_decay=None,
