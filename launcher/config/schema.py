@@ -182,7 +182,7 @@ class OptimConfig:
     """The optimiser."""
 
     name: str
-    """`adamw`, `lion` or `muon`."""
+    """`adamw`, `lion`, `muon`, `adafactor` or `adam8bit`."""
     lr: float
     """Peak learning rate."""
     weight_decay: float

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from launcher.config.cluster import ClusterKind
-from launcher.config.optimisers import LEAST_STAGE, NOT_HERE, NOT_OFFLOADED, STATE_BYTES
+from launcher.config.optimisers import STATE_BYTES, unfit_for_zero
 from launcher.config.partial import partial_problems
 from launcher.config.schema import Config, Dtype, Init
 from launcher.config.sources import HELD_OUT, held_out_sets, source_entries, typed
@@ -181,23 +181,12 @@ def _batch_numbers(config: Config) -> Iterator[Problem]:
 def _optimiser(config: Config) -> Iterator[Problem]:
     optim = config.optim
     if optim.name not in STATE_BYTES:
-        why = f": {NOT_HERE[optim.name]}" if optim.name in NOT_HERE else ""
         nearest = ", ".join(closest_first(optim.name, STATE_BYTES))
-        yield Problem(where="optim.name", message=f"{optim.name!r} is not an optimiser here{why}", valid=nearest)
-    least = LEAST_STAGE.get(optim.name, 0)
-    if 0 <= config.zero.stage < least:
-        yield Problem(
-            where="optim.name",
-            message=f"{optim.name} has not been tried at zero.stage={config.zero.stage}",
-            remedy=f"write zero.stage={least}",
-        )
-    if config.zero.offload_optimizer and optim.name in NOT_OFFLOADED:
-        yield Problem(
-            where="zero.offload_optimizer",
-            message=f"not with optim={optim.name}: {NOT_OFFLOADED[optim.name]}",
-            remedy="write zero.offload_optimizer=false, or optim=adamw",
-        )
-    yield from _average(config)
+        yield Problem(where="optim.name", message=f"{optim.name!r} is not an optimiser here", valid=nearest)
+    yield from unfit_for_zero(config)
+    if optim.ema_decay is not None and not 0 < optim.ema_decay < 1:
+        message = f"{optim.ema_decay} is not a share"
+        yield Problem(where="optim.ema_decay", message=message, valid="0.999, 0.9999, null")
     yield from _positive("optim.lr", optim.lr)
     yield from _positive("optim.eps", optim.eps)
     yield from _positive("optim.weight_decay", optim.weight_decay, zero_allowed=True)
@@ -217,20 +206,6 @@ def _optimiser(config: Config) -> Iterator[Problem]:
         yield Problem(where="optim.momentum", message=f"{optim.momentum} is not a decay rate", valid="0.95")
     if len(optim.betas) != 2 or not all(0 <= beta < 1 for beta in optim.betas):
         yield Problem(where="optim.betas", message=f"{optim.betas} are not two decay rates", valid="[0.9, 0.95]")
-
-
-def _average(config: Config) -> Iterator[Problem]:
-    decay = config.optim.ema_decay
-    if decay is None:
-        return
-    if not 0 < decay < 1:
-        yield Problem(where="optim.ema_decay", message=f"{decay} is not a share", valid="0.999, 0.9999, null")
-    if config.zero.stage == 0:
-        yield Problem(
-            where="optim.ema_decay",
-            message="an average is kept beside the fp32 partitions of the weights, and zero.stage=0 has none",
-            remedy="write zero.stage=1, or optim.ema_decay=null",
-        )
 
 
 def _schedule(config: Config) -> Iterator[Problem]:

@@ -24,6 +24,9 @@ MARGIN = 0.9
 _STEP_ELEMENTS = 10**9
 """Stage 3 takes its steps over so many parameters at a time (DeepSpeed's `sub_group_size`)."""
 
+_UNPACKED, _UNPACKED_BYTES = 1 << 24, 32
+"""Parameters whose 8-bit moments are unpacked at a time (`launcher.checkpoint.packed`), and bytes of each then."""
+
 
 def plan_memory(
     config: Config, shape: ShapeConfig, ranks: int, micro_batch: int, frozen: int = 0, accumulation: int = 1
@@ -171,11 +174,14 @@ class _Estimate:
         if self._zero.offload_optimizer:
             return 0
         own = 4 * (trained / self._ranks if self._zero.stage < 3 else min(trained / self._ranks, _STEP_ELEMENTS))
-        return own + (self._matrix() if self._config.optim.name == "muon" else 0)
+        return own + self._optimiser_copies()
 
-    def _matrix(self) -> float:
-        """Muon has the largest matrix there five times, in shares and whole."""
-        return 0 if self._config.adapter.used else 20 * self._shape.hidden_size * self._shape.intermediate_size
+    def _optimiser_copies(self) -> float:
+        """The optimiser's own: Muon has the largest matrix five times, in shares and whole; 8-bit Adam unpacks some."""
+        shape, name = self._shape, self._config.optim.name
+        if name == "muon":
+            return 0 if self._config.adapter.used else 20 * shape.hidden_size * shape.intermediate_size
+        return _UNPACKED_BYTES * min(self.counted.trained / self._ranks, _UNPACKED) if name == "adam8bit" else 0
 
     def _block(self) -> float:
         """What a block keeps for its backward pass."""

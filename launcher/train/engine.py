@@ -24,6 +24,7 @@ from launcher.plain import plain
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.train.adafactor import Adafactor
 from launcher.train.average import keep_average
 from launcher.train.base import base_mark_all, require_names_all
 from launcher.train.muon import Muon
@@ -56,7 +57,7 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
         config={**plan.deepspeed, "checkpoint": {"load_universal": chosen is not None and chosen.universal}},
         dist_init_required=False,
     )
-    if isinstance(engine.basic_optimizer, Muon):
+    if isinstance(engine.basic_optimizer, Muon | Adafactor):
         engine.basic_optimizer.layout = layout_all(engine)
     if trains_in_part(engine.module):
         save_trained_only(engine)

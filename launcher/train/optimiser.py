@@ -10,6 +10,8 @@ import torch
 
 from launcher.config.schema import Config, GroupConfig, OptimConfig
 from launcher.errors import Problem, UserError
+from launcher.train.adafactor import Adafactor
+from launcher.train.adam8bit import Adam8bit
 from launcher.train.cpu_adam import cpu_adam
 from launcher.train.lion import Lion
 from launcher.train.muon import Muon
@@ -37,6 +39,15 @@ def _lion(config: Config, groups: list[dict[str, Any]], device: torch.device) ->
     return Lion(groups, lr=config.optim.lr, betas=(first, second))
 
 
+def _adam8bit(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    first, second = config.optim.betas
+    return Adam8bit(groups, lr=config.optim.lr, betas=(first, second), eps=config.optim.eps)
+
+
+def _adafactor(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    return Adafactor(groups, lr=config.optim.lr)
+
+
 def _muon(config: Config, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
     optim, (first, second) = config.optim, config.optim.betas
     return Muon(
@@ -53,6 +64,8 @@ _BUILDERS: dict[str, Callable[[Config, list[dict[str, Any]], torch.device], torc
     "adamw": _adamw,
     "lion": _lion,
     "muon": _muon,
+    "adafactor": _adafactor,
+    "adam8bit": _adam8bit,
 }
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from launcher.checkpoint.states import partitions_of
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Whole:
@@ -31,24 +33,22 @@ Layout = Mapping[int, Sequence[Whole]]
 
 def layout_all(engine: Any) -> Layout:
     """Of a fresh engine at ZeRO 1 to 3; collective. The partitions stay the same ones as long as it lives."""
-    optimiser = engine.optimizer
+    partitions = partitions_of(engine)
     if engine.zero_optimization_stage() == 3:
-        partitions, groups = optimiser.fp32_partitioned_groups_flat, optimiser.fp16_groups
-        own = [list(_even(group)) for group in groups]
-        shapes = [[tuple(parameter.ds_shape) for parameter in group] for group in groups]
+        own = [list(_even(group)) for _, group in partitions]
     else:
-        partitions = [partition for group in engine.basic_optimizer.param_groups for partition in group["params"]]
-        groups = optimiser.bf16_groups if hasattr(optimiser, "bf16_groups") else optimiser.bit16_groups
-        own = [[_mapped(parameter) for parameter in group] for group in groups]
-        shapes = [[tuple(parameter.shape) for parameter in group] for group in groups]
+        own = [[_mapped(parameter) for parameter in group] for _, group in partitions]
     told: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(told, own)
     return {
         id(partition): [
-            Whole(shape=shape, places=[places[number][place] for places in told])
-            for place, shape in enumerate(shapes[number])
+            Whole(
+                shape=tuple(getattr(parameter, "ds_shape", parameter.shape)),
+                places=[places[number][place] for places in told],
+            )
+            for place, parameter in enumerate(parameters)
         ]
-        for number, partition in enumerate(partitions)
+        for number, (partition, parameters) in enumerate(partitions)
     }
 
 
@@ -70,17 +70,26 @@ def change_all(
 ) -> None:
     """Replace each parameter in the flat `partition` by what `change` makes of it; collective.
 
-    Each is put together on one rank, the next on the next: as many are worked on at a time as there are ranks.
+    What lies on one rank is changed there. Of the others each is put together on one rank, the next on the next: as
+    many are worked on at a time as there are ranks.
     """
     ranks = len(wholes[0].places) if wholes else 1
-    for first in range(0, len(wholes), ranks):
-        _round_all(partition, wholes[first : first + ranks], ranks, change)
+    rank, cut = dist.get_rank() if ranks > 1 else 0, list[Whole]()
+    for whole in wholes:
+        start, count = whole.places[rank]
+        if count == math.prod(whole.shape):
+            share = partition.narrow(0, start, count)
+            share.copy_(change(share.view(whole.shape)).reshape(-1))
+        elif sum(held > 0 for _, held in whole.places) > 1:
+            cut.append(whole)
+    for first in range(0, len(cut), ranks):
+        _round_all(partition, cut[first : first + ranks], ranks, change)
 
 
 def _round_all(
     partition: torch.Tensor, wholes: Sequence[Whole], ranks: int, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
-    rank = dist.get_rank() if ranks > 1 else 0
+    rank = dist.get_rank()
     shares = [partition.narrow(0, *whole.places[rank]) for whole in wholes]
     mine = wholes[rank] if rank < len(wholes) else None
     given = [share.numel() for share in shares] + [0] * (ranks - len(shares))
@@ -95,8 +104,6 @@ def _round_all(
 
 def _exchange_all(values: torch.Tensor, given: list[int], taken: list[int]) -> torch.Tensor:
     """What the ranks have for this one, of whose `values` each gets so many; collective."""
-    if len(given) == 1:
-        return values
     received = values.new_empty(sum(taken))
     dist.all_to_all_single(received, values.contiguous(), taken, given)
     return received

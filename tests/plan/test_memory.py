@@ -82,6 +82,14 @@ def test_muon_keeps_one_state_of_hidden_matrices_and_two_of_the_rest() -> None:
     assert (adamw.states_gb - muon.states_gb) * GIB == pytest.approx(4 / 8 * (adamw.parameters - ends - norms))
 
 
+@pytest.mark.parametrize(("name", "saved"), [("adafactor", 8.0), ("adam8bit", 8 - 2 - 8 / 256)])
+def test_small_states_are_counted_as_small(name: str, saved: float) -> None:
+    adamw, small = (
+        plan_memory(*recipe("sft_llama3_8b", f"optim={one}"), ranks=8, micro_batch=1) for one in ("adamw", name)
+    )
+    assert (adamw.states_gb - small.states_gb) * GIB == pytest.approx(saved / 8 * adamw.parameters)
+
+
 def test_an_average_of_the_weights_is_one_state_more() -> None:
     plain, kept = (
         plan_memory(*recipe("sft_llama3_8b", f"optim.ema_decay={decay}"), ranks=8, micro_batch=1)

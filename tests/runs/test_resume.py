@@ -78,7 +78,7 @@ def test_other_data_is_refused_with_what_it_was_and_goes_on_where_it_is_accepted
     assert refuse_changes(old, new, accept=True) == [f"fingerprint of the data: {old.fingerprint.data} → other"]
 
 
-@pytest.mark.parametrize("override", ["zero.stage=1", "precision=bf16"])
+@pytest.mark.parametrize("override", ["zero.stage=1", "precision=bf16", "optim=lion", "optim.ema_decay=0.9"])
 def test_what_no_checkpoint_can_be_carried_over_to_is_refused_whoever_accepts_it(old: RunPlan, override: str) -> None:
     new = replan(old, [override], search_path(None, Path.cwd()), Path.cwd())
     with pytest.raises(UserError):

@@ -31,6 +31,9 @@ SETTINGS = {
     "zero3-offload": ["zero=zero3_offload"],
     "zero2-fp16": ["zero=zero2", "precision=fp16"],
     "zero0-fp32": ["zero=zero0", "precision=fp32"],
+    "zero1-muon-averaged": ["zero=zero1", "optim=muon", "optim.ema_decay=0.9"],
+    "zero3-adafactor": ["zero=zero3", "optim=adafactor"],
+    "zero2-adam8bit": ["zero=zero2", "optim=adam8bit"],
     "lora": ["adapter=lora", "zero=zero2", "model.init=pretrained"],
 }
 
