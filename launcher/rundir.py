@@ -93,7 +93,7 @@ class RunDir:
 
     @property
     def reference(self) -> Path:
-        """What the untrained model thinks of each row, where the objective asks for it."""
+        """What the untrained model, or a teacher, thinks of each row, where the objective asks for it beforehand."""
         return self.root / "reference"
 
     @property

@@ -6,12 +6,15 @@ import shlex
 from collections.abc import Iterator
 
 from launcher.config.survival import Action
+from launcher.data.feed.largest import record_type
 from launcher.data.source import DataSpec
+from launcher.objectives.protocol import Teacher
 from launcher.objectives.registry import objective_of, settled
 from launcher.plain import plain
 from launcher.plan.host import copy_gb, offloaded_gb, too_little
 from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits
+from launcher.plan.prepared import trained_tokens
 from launcher.runplan import RunPlan
 
 INDENT = 14
@@ -112,8 +115,17 @@ def _objective(plan: RunPlan) -> Iterator[str]:
     yield ", ".join(f"{name}={value}" for name, value in settled(objective.name, objective.options).items())
     if needs.reference:
         yield "the untrained model is asked once about every row, before the first step"
-    if needs.teacher is not None:
+    if needs.teacher is not None and needs.teacher.top_k is not None:
+        yield from _asked_once(plan, needs.teacher, needs.teacher.top_k)
+    elif needs.teacher is not None:
         yield f"{needs.teacher.path or 'a copy of the untrained model'} is held beside the model, frozen"
+
+
+def _asked_once(plan: RunPlan, teacher: Teacher, k: int) -> Iterator[str]:
+    yield f"{teacher.path} is asked once about every row, before the first step, and held no longer"
+    each, tokens = record_type(k).itemsize, trained_tokens(plan)
+    all_of_it = f"{each / 1000:,.3g} GB for a million" if tokens is None else f"{each * tokens / 1e9:,.3g} GB for all"
+    yield f"{each:,} bytes a trained token stay in the run directory: {all_of_it}"
 
 
 def _memory(plan: RunPlan) -> Iterator[str]:

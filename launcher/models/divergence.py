@@ -16,19 +16,19 @@ CHUNK_TOKENS = 1024
 
 def forward_kl(teacher: Tensor, student: Tensor) -> Tensor:
     """KL(teacher ‖ student) of logits [tokens, vocabulary]: [tokens]. Covers all that the teacher would say."""
-    return _by_chunks(lambda one, other: _kl(_logps(one), _logps(other)), teacher, student)
+    return by_chunks(lambda one, other: _kl(_logps(one), _logps(other)), teacher, student)
 
 
 def reverse_kl(teacher: Tensor, student: Tensor) -> Tensor:
     """KL(student ‖ teacher): keeps to what the teacher would most likely say."""
-    return _by_chunks(lambda one, other: _kl(_logps(other), _logps(one)), teacher, student)
+    return by_chunks(lambda one, other: _kl(_logps(other), _logps(one)), teacher, student)
 
 
 def jensen_shannon(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
     """β KL(teacher ‖ mixture) + (1 - β) KL(student ‖ mixture), mixture = β teacher + (1 - β) student, 0 < β < 1
     (Agarwal et al., arXiv:2306.13649, eq. 1).
     """
-    return _by_chunks(functools.partial(_jensen_shannon, beta=beta), teacher, student)
+    return by_chunks(functools.partial(_jensen_shannon, beta=beta), teacher, student)
 
 
 def _jensen_shannon(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
@@ -37,11 +37,11 @@ def _jensen_shannon(teacher: Tensor, student: Tensor, beta: float) -> Tensor:
     return beta * _kl(one, mixture) + (1 - beta) * _kl(other, mixture)
 
 
-def _by_chunks(divergence: Callable[[Tensor, Tensor], Tensor], teacher: Tensor, student: Tensor) -> Tensor:
-    """Of so many tokens at a time, computed again in the backward pass rather than kept."""
-    chunks = [logits.split(CHUNK_TOKENS) for logits in (teacher, student)]  # type: ignore[no-untyped-call]
+def by_chunks(function: Callable[[Tensor, Tensor], Tensor], one: Tensor, other: Tensor) -> Tensor:
+    """A function of tokens, of so many at a time, computed again in the backward pass rather than kept."""
+    chunks = [tensor.split(CHUNK_TOKENS) for tensor in (one, other)]  # type: ignore[no-untyped-call]
     pairs = zip(*chunks, strict=True)
-    found = [checkpoint(divergence, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs]
+    found = [checkpoint(function, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs]
     return torch.cat(found)
 
 

@@ -37,7 +37,9 @@ class Watchdog:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def start(self) -> None:
-        """From here to the first step."""
+        """From here to the first step; how long anything took before says nothing of that."""
+        self._steps.clear()
+        self._step_began = None
         self._arm("start", self._limits.start_s)
 
     def step(self) -> None:

@@ -48,6 +48,9 @@ class Options:
     1 - beta."""
     hard: float = 0.0
     """Share of the loss that is the cross-entropy of the row's own tokens."""
+    top_k: int | None = None
+    """Ask the teacher once about every row, before the first step, and keep so many of each token's probabilities, the
+    largest; all others count as one outcome (`launcher.models.largest`). null holds it in memory, and compares all."""
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the values."""
@@ -70,6 +73,8 @@ class Options:
             )
         if not 0 <= self.hard < 1:
             yield Problem(where="hard", message=f"{self.hard} is not a share", valid="0 to 1, and less than 1")
+        if self.top_k is not None and self.top_k < 1:
+            yield Problem(where="top_k", message=f"{self.top_k} probabilities are none", valid="1 or more, or null")
 
 
 class Distill:
@@ -93,11 +98,10 @@ class Distill:
 
         from launcher.models.forward import trained_logits
 
-        assert self._teacher is not None, "nobody brought the teacher"
         hard = self._options.hard
-        judged = self._teacher(batch)
+        judged = None if self._options.top_k is not None else self._judged(batch)
         logits, targets, _ = trained_logits(model, batch)
-        divergence = self._divergence(judged, logits).sum()
+        divergence = self._divergence(batch, judged, logits).sum()
         surprise = cross_entropy(logits if hard else logits.detach(), targets, reduction="sum")
         return Scored(
             loss_sum=(1 - hard) * divergence + hard * surprise if hard else divergence,
@@ -108,13 +112,25 @@ class Distill:
             },
         )
 
-    def _divergence(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """Per token, from logits [tokens, vocabulary]."""
+    def _judged(self, batch: MicroBatch) -> Tensor:
+        """What the teacher says now: logits [tokens, vocabulary]."""
+        assert self._teacher is not None, "nobody brought the teacher"
+        judged = self._teacher(batch)
+        return judged if self._options.temperature == 1 else judged / self._options.temperature
+
+    def _divergence(self, batch: MicroBatch, teacher: Tensor | None, student: Tensor) -> Tensor:
+        """Per token, from logits [tokens, vocabulary]; without the teacher's, from what it said beforehand."""
         from launcher.models.divergence import forward_kl, jensen_shannon, reverse_kl
+        from launcher.models.largest import outcomes
 
         options = self._options
         if options.temperature != 1:
-            teacher, student = teacher / options.temperature, student / options.temperature
+            student = student / options.temperature
+        if teacher is None:
+            assert batch.largest is not None, "the batch carries nothing that the teacher said"
+            student = outcomes(student, batch.largest.ids.long())
+            teacher = batch.largest.logps[:, : student.shape[1]]
+        # Log-probabilities are logits as good as any.
         if options.loss is Loss.jsd:
             found = jensen_shannon(teacher, student, options.beta)
         else:
@@ -127,7 +143,13 @@ class Distill:
 
 
 def _teacher(options: Options) -> Teacher:
-    return Teacher(path=options.teacher, revision=options.teacher_revision, parameters=options.teacher_parameters)
+    return Teacher(
+        path=options.teacher,
+        revision=options.teacher_revision,
+        parameters=options.teacher_parameters,
+        top_k=options.top_k,
+        temperature=options.temperature,
+    )
 
 
 def build(options: Options) -> Distill:

@@ -48,7 +48,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teacher:
-    """A model that does not learn, held beside the one that does."""
+    """A model that does not learn, and that the one in training is compared with."""
 
     path: str | None = None
     """A folder or hub id; None is the untrained model itself."""
@@ -56,6 +56,11 @@ class Teacher:
     """Of the hub."""
     parameters: int | None = None
     """How many it has, for planning where its config.json is not at hand."""
+    top_k: int | None = None
+    """It is asked once, before the first step, and let go of: so many log-probabilities of each trained token are kept
+    (`MicroBatch.largest`). None holds it, and asks it in every step."""
+    temperature: float = 1.0
+    """What its logits are divided by when it is asked once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +106,7 @@ class Needs:
     mismatched: bool = False
     """Whether it wants prompts with the answers of others (`MicroBatch.mismatched`)."""
     teacher: Teacher | None = None
-    """The model that it compares every token's distribution with; it is then a `Taught`."""
+    """The model that it compares every token's distribution with; it is then a `Taught`, unless that is asked once."""
     rollouts: Rollouts | None = None
     """Answers of the model's own (`MicroBatch.played`), in place of those in the rows; such an objective is a
     `Player`, and its loss a mean over answers."""

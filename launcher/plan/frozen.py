@@ -11,6 +11,7 @@ from launcher.models.judge import KEY as JUDGE
 from launcher.models.judge import judge_model
 from launcher.models.shape import looks_local, model_shape, parameter_count
 from launcher.models.teacher import KEY, other_vocabulary, teacher_model, vocabulary_problem
+from launcher.objectives.registry import KEY as OPTIONS
 from launcher.objectives.registry import objective_of
 
 
@@ -41,4 +42,7 @@ def frozen_parameters(config: Config, shape: ShapeConfig) -> int | Problem:
         differs = f"it has {found.vocab_size:,} tokens, and the model has {shape.vocab_size:,}"
     if differs is not None:
         return vocabulary_problem(teacher.path, differs)
+    if teacher.top_k is not None and teacher.top_k > shape.vocab_size:
+        more = f"{teacher.top_k:,} of {shape.vocab_size:,} tokens"
+        return Problem(where=f"{OPTIONS}.top_k", message=more, valid=f"1 to {shape.vocab_size}, or null")
     return parameter_count(found)

@@ -33,8 +33,8 @@ def plan_memory(
 ) -> Memory:
     """Estimate the fullest moment of a step with `micro_batch` sequences of `data.seq_len` tokens, all of them trained.
 
-    `frozen` parameters are held beside the model's own, and learn nothing. With more than one micro batch a step,
-    gradients are there while the next one's loss is.
+    `frozen` parameters learn nothing; they are held beside the model's own, or before it where a teacher is asked once.
+    With more than one micro batch a step, gradients are there while the next one's loss is.
     """
     estimate = _Estimate(config, shape, ranks, micro_batch, frozen, accumulation)
     fullest = max(estimate.moments(), key=lambda moment: moment.bytes)
@@ -75,9 +75,13 @@ class _Estimate:
         self, config: Config, shape: ShapeConfig, ranks: int, micro_batch: int, frozen: int, accumulation: int
     ) -> None:
         self._config, self._shape, self._ranks = config, shape, ranks
-        self._zero, self._frozen, self._accumulates = config.zero, frozen, accumulation > 1
+        self._zero, self._accumulates = config.zero, accumulation > 1
         self._weight = 4 if config.precision.dtype is Dtype.fp32 else 2
         self._needs = objective_of(config).needs
+        teacher = self._needs.teacher
+        once = teacher is not None and teacher.top_k is not None
+        self._frozen, self._asked_once = (0, frozen) if once else (frozen, 0)
+        self._judged = teacher is not None and not once
         self._tokens = micro_batch * config.data.seq_len * self._needs.learns.rows_per_example
         self.counted = parts(config, shape)
 
@@ -112,6 +116,14 @@ class _Estimate:
         if self._needs.rollouts is not None:
             answers = self._needs.rollouts.at_once * self._answer()
             yield _Moment(when="answers are sampled", states=held + kept, buffers=buffers, activations=answers)
+        if self._asked_once:
+            # Alone: the model comes when the teacher is gone. Its logits are there as they come and in fp32.
+            yield _Moment(
+                when="the teacher is asked",
+                states=0 if self._zero.offload_param else self._asked_once * self._weight / self._share(3),
+                buffers=self._gathered(self._asked_once),
+                activations=self._tokens * self._shape.vocab_size * (self._weight + 4),
+            )
 
     def _share(self, stage: int) -> int:
         """Over how many ranks what that stage partitions is spread."""
@@ -146,11 +158,14 @@ class _Estimate:
 
     def _standing_buffers(self) -> float:
         """Stage 3's bucket, which has its full size whatever the model's, and what it has gathered of the model."""
-        if self._zero.stage < 3:
+        standing = self._zero.bucket_elements * self._weight if self._zero.stage == 3 else 0
+        return standing + self._gathered(self.counted.whole)
+
+    def _gathered(self, parameters: int) -> float:
+        """What is there at a time of a model that stage 3 fetches piece by piece."""
+        if self._zero.stage < 3 or not (self._ranks > 1 or self._zero.offload_param):
             return 0
-        away = self._ranks > 1 or self._zero.offload_param
-        live = min(self._zero.max_live_elements + self._zero.prefetch_elements, self.counted.whole) if away else 0
-        return (self._zero.bucket_elements + live) * self._weight
+        return min(self._zero.max_live_elements + self._zero.prefetch_elements, parameters) * self._weight
 
     def _buckets(self) -> float:
         """Buckets that are filled in a backward pass, in their full size: a second one where one is under way."""
@@ -216,7 +231,7 @@ class _Estimate:
         """Of a token, where the loss goes backwards."""
         needs, shape = self._needs, self._shape
         if needs.head is None:
-            return loss_bytes(shape, shape.vocab_size, self._weight, judged=needs.teacher is not None)
+            return loss_bytes(shape, shape.vocab_size, self._weight, judged=self._judged)
         return 12 * needs.head.outputs
 
     def _answer(self) -> float:

@@ -26,7 +26,7 @@ class Event(Enum):
     training_started = "training_started"
     """step (already done), total_steps, world_size"""
     compared = "compared"
-    """set (train or eval), samples: so many have the untrained model's log-probabilities now"""
+    """set (train or eval), samples: of so many the untrained model, or the teacher, has said what it thinks"""
     checkpoint = "checkpoint"
     """step, seconds (from the copy to the commit), stalled_s (of those, training waited), size (bytes)"""
     save_failed = "save_failed"

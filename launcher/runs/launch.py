@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from launcher.cluster import executor
 from launcher.cluster.protocol import Job
-from launcher.data.key import find
-from launcher.models.source import cached
+from launcher.plan.prepared import prepared
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
@@ -49,7 +48,7 @@ def submit(run: RunDir, plan: RunPlan, folder: Path) -> Launched:
     kind, number = plan.config.cluster.kind.value, int(folder.name)
     carrier = executor(kind)
     here = partial(Job, kind=kind, host=socket.gethostname(), submission=number)
-    data_job = None if plan.data_job is None or is_prepared(plan) else carrier.submit_data_job(plan, folder)
+    data_job = None if plan.data_job is None or prepared(plan) is not None else carrier.submit_data_job(plan, folder)
     try:
         job = here(job_id=carrier.submit(plan, folder, after=data_job), data_job_id=data_job)
     except BaseException:
@@ -64,12 +63,3 @@ def submit(run: RunDir, plan: RunPlan, folder: Path) -> Launched:
         carrier.stop(job)
         raise
     return Launched(run=run, job_id=job.job_id, data_job_id=data_job)
-
-
-def is_prepared(plan: RunPlan) -> bool:
-    """Whether the run's data is tokenised already, as far as this machine can see."""
-    model = cached(plan.config.model)
-    specs = [plan.train_data, *plan.eval_data.values()]
-    return model is not None and all(
-        find(replace(spec, tokenizer=str(model)), Path(plan.data_cache)) is not None for spec in specs
-    )

@@ -33,7 +33,7 @@ def compare_all(parts: Parts, *, trained: bool) -> int | None:
     layout = layout_of(parts.plan.config, parts.plan.batch)
     sets = {"train": parts.samples, **{key: held_out.samples for key, held_out in parts.held_out.items()}}
     for name, samples in sets.items():
-        place, ear = Reference.of(parts.run, samples), Ear(parts)
+        place, ear = Reference.of(parts.run, samples), Ear(parts.stop, parts.device)
         before = place.done() if parts.ranks.rank == 0 else 0
         whole = reference_all(
             parts.engine,
@@ -68,7 +68,7 @@ def evaluator_all(
     interview = Interview(parts.run, plan, parts.ranks.attempt, parts.device) if plan.config.evaluate.prompts else None
 
     def evaluate(step: int) -> int | None:
-        ear = Ear(parts)
+        ear = Ear(parts.stop, parts.device)
 
         def before_pass() -> None:
             parts.watchdog.step()

@@ -44,6 +44,17 @@ def frozen_all(plan: RunPlan, folder: Path, model: ModelConfig, device: torch.de
     return held
 
 
+def let_go(held: Any) -> None:
+    """Free such a model's memory; it is of no use any more."""
+    if hasattr(held, "destroy"):
+        held.destroy()
+    # DeepSpeed's engine stays known to its own hooks and to the process, so that no collector frees what it holds.
+    for parameter in held.parameters():
+        parameter.data = parameter.data.new_empty(0)
+        if hasattr(parameter, "ds_tensor"):
+            parameter.ds_tensor.data = parameter.ds_tensor.data.new_empty(0)
+
+
 def _frozen(document: dict[str, Any]) -> dict[str, Any]:
     """DeepSpeed's config of the run, for a model without an optimiser: only stage 3's fetching is left."""
     kept = {name: document[name] for name in _KEPT}

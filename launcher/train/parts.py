@@ -51,11 +51,11 @@ class Parts:
 class Ear:
     """Hears, while no step is made, whether any rank must stop."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, stop: StopFlag, device: torch.device) -> None:
+        self._stop, self._device = stop, device
         self.signal: int | None = None
 
     def stopped(self) -> bool:
         """Collective."""
-        self.signal = stopped_all(self._parts.stop, self._parts.device)
+        self.signal = stopped_all(self._stop, self._device)
         return self.signal is not None

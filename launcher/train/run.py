@@ -30,6 +30,7 @@ from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.runs.outcome import Ending
 from launcher.train.apart import refuse_leak_all
+from launcher.train.beforehand import ask_teacher_all
 from launcher.train.early import early_stop_all
 from launcher.train.engine import build_engine, build_saver, choose_checkpoint_all
 from launcher.train.evaluation import compare_all, evaluator_all
@@ -71,13 +72,18 @@ def train(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Wa
     samples = Samples(store, packed=plan.config.data.packing, mismatched=needs.mismatched)
     order = order_of(plan.train_data, samples, plan.config.train.seed)
     chosen = choose_checkpoint_all(plan, run, ranks, data=store.folder.name)
+    held_out = open_sets(plan, mismatched=needs.mismatched)
+    sets = {"train": samples, **{key: one.samples for key, one in held_out.items()}}
+    signal = ask_teacher_all(plan, run, ranks, stop, watchdog, device, sets)
+    if signal is not None:
+        step = 0 if chosen is None else chosen.manifest.step
+        return Result(state=Ending.stopped, reason=REASONS[signal], step=step, signal=signal)
     engine = build_engine(plan, device, chosen)
     saver = build_saver(plan, run, engine, ranks, data=store.folder.name)
     manifest = load_all(engine, chosen)
     reach(Point.loaded, rank=ranks.rank)
     if samples.packed:
         refuse_leak_all(engine, device)
-    held_out = open_sets(plan, mismatched=needs.mismatched)
     teacher = teacher_all(plan, device)
     parts = Parts(plan, run, ranks, stop, watchdog, device, engine, saver, samples, order, held_out, teacher)
     play = play_all(parts)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.data.feed.batches import IGNORED, MicroBatch
+from launcher.data.feed.batches import IGNORED, Largest, MicroBatch
+from launcher.models.largest import largest as kept_of
 from launcher.objectives import registry
 from launcher.objectives.protocol import Looking, Scored
 
@@ -378,6 +379,73 @@ def test_distillation_is_the_divergence_from_the_teacher(loss: str, hard: float)
     found.loss_sum.backward()
     assert model.outputs.grad is not None
     assert model.outputs.grad.abs().sum() > 0
+
+
+def told_beforehand(teacher: torch.Tensor, batch: MicroBatch, temperature: float, k: int) -> tuple[Largest, list[Any]]:
+    """What is kept of a teacher's distributions, and, token by token, the kept ids."""
+    kept, ids = [], []
+    for probabilities in distributions(teacher, batch, temperature):
+        chosen = sorted(range(VOCABULARY), key=lambda token: -probabilities[token])[:k]
+        ids.append(chosen)
+        others = sum(p for token, p in enumerate(probabilities) if token not in chosen)
+        kept.append([*(math.log(probabilities[token]) for token in chosen), math.log(others) if others else -math.inf])
+    return Largest(logps=torch.tensor(kept), ids=torch.tensor(ids, dtype=torch.int32)), ids
+
+
+def coarse(probabilities: list[float], ids: list[int]) -> list[float]:
+    """These tokens' probabilities, and that of any other."""
+    return [*(probabilities[token] for token in ids), sum(p for n, p in enumerate(probabilities) if n not in ids)]
+
+
+@pytest.mark.parametrize("loss", DIVERGENCES)
+@pytest.mark.parametrize("hard", [0.0, 0.25])
+def test_a_teacher_asked_beforehand_is_compared_in_its_likeliest_tokens_and_all_others_together(
+    loss: str, hard: float
+) -> None:
+    plain, k = batch_of(ROWS, packed=True), 3
+    model, teacher = random_model(plain), 3 * torch.randn(*plain.input_ids.shape, VOCABULARY)
+    largest, ids = told_beforehand(teacher, plain, 2.0, k)
+    batch = dataclasses.replace(plain, largest=largest)
+    triples = zip(distributions(teacher, batch, 2.0), distributions(model.outputs, batch, 2.0), ids, strict=True)
+    expected = 4 * sum(DIVERGENCES[loss](coarse(one, kept), coarse(other, kept)) for one, other, kept in triples)
+    surprise = -sum(sum(logps) for logps in logps_by_hand(model, batch))
+    options = {"teacher": "x", "loss": loss, "beta": 0.3, "temperature": 2.0, "hard": hard}
+    found = scored("distill", {**options, "top_k": k}, model, batch)
+    assert found.loss_sum.item() == pytest.approx((1 - hard) * expected + hard * surprise, rel=EXACT)
+    found.loss_sum.backward()
+    assert model.outputs.grad is not None
+    assert model.outputs.grad.isfinite().all()
+    whole: Any = registry.load("distill", options)
+    whole.learn_from(lambda batch: teacher[:, :-1][batch.labels[:, 1:] != IGNORED])
+    assert found.sums["divergence"] < whole.score(model, batch).sums["divergence"]
+
+
+@pytest.mark.parametrize("loss", DIVERGENCES)
+def test_of_all_tokens_it_is_the_teacher_itself_gradients_included(loss: str) -> None:
+    batch = batch_of(ROWS)
+    teacher = 3 * torch.randn(*batch.input_ids.shape, VOCABULARY)
+    judged = teacher[:, :-1][batch.labels[:, 1:] != IGNORED]
+    options = {"teacher": "x", "loss": loss, "temperature": 2.0}
+    online: Any = registry.load("distill", options)
+    online.learn_from(lambda batch: judged)
+    logps, ids = kept_of(judged / 2.0, VOCABULARY)
+    stored = dataclasses.replace(batch, largest=Largest(logps=logps, ids=ids.int()))
+    models = [random_model(batch) for _ in range(2)]
+    one, other = (
+        online.score(models[0], batch),
+        scored("distill", {**options, "top_k": VOCABULARY}, models[1], stored),
+    )
+    assert other.loss_sum.item() == pytest.approx(one.loss_sum.item(), rel=EXACT)
+    for each in (one, other):
+        each.loss_sum.backward()
+    torch.testing.assert_close(models[0].outputs.grad, models[1].outputs.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_teacher_that_is_sure_leaves_to_others_is_not_lost() -> None:
+    logits = torch.tensor([[40.0, 0.0, -1.0, -3.0]])
+    logps, ids = kept_of(logits, 1)
+    assert ids.tolist() == [[0]]
+    assert logps[0, 1].item() == pytest.approx(math.log(1 + math.exp(-1) + math.exp(-3)) - 40, rel=EXACT)
 
 
 @pytest.mark.parametrize("training", [True, False])

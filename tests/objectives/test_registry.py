@@ -44,6 +44,8 @@ def test_a_teacher_must_be_named() -> None:
     assert [problem.where for problem in problems("distill", teacher="x", temperature=0, beta=1, hard=1)] == [
         f"objective.options.{name}" for name in ("temperature", "beta", "hard")
     ]
+    (found,) = problems("distill", teacher="x", top_k=0)
+    assert found.where == "objective.options.top_k"
 
 
 def test_options_that_name_folders_are_made_absolute() -> None:

@@ -133,6 +133,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 DISTILLED = {
     "zero2-packed": ["zero=zero2", "data.packing=true", "objective.options.temperature=2"],
     "zero3": ["zero=zero3", "objective.options.loss=jsd", "objective.options.hard=0.05"],
+    "zero3-packed-beforehand": ["zero=zero3", "data.packing=true", "objective.options.top_k=20"],
 }
 
 
@@ -151,6 +152,20 @@ def test_distillation_comes_near_its_teacher_and_resumes_bit_for_bit(
     assert held_out(stopped) == held_out(straight)
     bench.run("export", stopped.name)
     assert AutoModelForCausalLM.from_pretrained(stopped / "export").config.hidden_size == 32
+
+
+def test_a_teacher_asked_beforehand_teaches_as_one_that_is_held(bench: Bench, tmp_path: Path, teacher: Path) -> None:
+    more = ["objective=distill", f"objective.options.teacher={teacher}", "zero=zero2", "train.max_steps=6"]
+    own = [*on(tmp_path, asking), *LEARNING, *more, "train.eval_every=3"]
+    held = bench.train(*own)
+    # All of its 300 probabilities, asked by another number of ranks.
+    asked = bench.train(*own, "objective.options.top_k=300", "cluster.gpus_per_node=1")
+    for name in ("loss", "eval_divergence", "eval_cross_entropy"):
+        told = [[record[name] for record in records(run) if name in record] for run in (held, asked)]
+        assert told[0] == pytest.approx(told[1], rel=1e-5)
+        assert len(told[0]) >= 3
+    assert [folder.name[0] != "." for folder in (asked / "reference").glob("*/*")] == [True, True]
+    assert not (held / "reference").exists()
 
 
 @pytest.mark.parametrize("setting", [["zero=zero2"], ["zero=zero3", "data.packing=true"]])

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cli.page import page
+from launcher.config.schema import ShapeConfig
 from launcher.errors import UserError
+from launcher.models.shape import model_shape
 from launcher.models.teacher import teacher_folder
 from launcher.plan.build import Request, plan_request
+from launcher.plan.memory import plan_memory
 from launcher.runplan import RunPlan
 from tests.fakes import write_tiny_model
 
@@ -40,6 +44,30 @@ def test_its_weights_are_counted_and_partitioned_at_stage_3_only(demo: Path, wor
         close = planned(work, *size, "objective.options.kl=0.1").memory
         expected = alone.states_gb + 4 * alone.parameters / share / 2**30
         assert together.states_gb == close.states_gb == pytest.approx(expected)
+
+
+def test_asked_once_it_is_counted_while_it_is_asked_and_no_longer(demo: Path, work: Path, teacher: Path) -> None:
+    size = ("zero.stage=3", "zero.bucket_elements=1000", "train.micro_batch_size=2", "data.seq_len=64")
+    typed = (*size, "objective=distill", "objective.options.teacher=./teacher")
+    alone, held = planned(work, *size).memory, planned(work, *typed).memory
+    once = planned(work, *typed, "objective.options.top_k=8")
+    assert once.memory == alone
+    assert held.total_gb > alone.total_gb
+    # A large one is the most there ever is: half of it on each of two ranks, what is fetched of it, and its logits.
+    shape = model_shape(once.config.model)
+    assert isinstance(shape, ShapeConfig)
+    large = plan_memory(once.config, shape, ranks=2, micro_batch=2, frozen=10**9)
+    assert large.when == "the teacher is asked"
+    assert large.states_gb == pytest.approx(4 * 10**9 / 2 / 2**30)
+    assert large.activations_gb == pytest.approx(2 * 64 * shape.vocab_size * 8 / 2**30)
+    told = page(once)
+    assert f"{teacher} is asked once about every row, before the first step, and held no longer" in told
+    assert "68 bytes a trained token stay in the run directory: 0.068 GB for a million" in told
+
+
+def test_more_probabilities_than_tokens_are_refused(demo: Path, work: Path, teacher: Path) -> None:
+    with pytest.raises(UserError, match=r"objective\.options\.top_k: 513 of 512 tokens"):
+        planned(work, "objective=distill", "objective.options.teacher=./teacher", "objective.options.top_k=513")
 
 
 def test_other_tokens_are_refused_before_anything_is_queued(demo: Path, work: Path, teacher: Path) -> None:

@@ -76,6 +76,25 @@ class Played:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Largest:
+    """What the teacher thought of each trained token, asked beforehand."""
+
+    logps: Tensor
+    """float32 [trained, k + 1]: log-probabilities of the k likeliest tokens, and of all others together."""
+    ids: Tensor
+    """int32 [trained, k]: these tokens."""
+
+    @classmethod
+    def of(cls, records: AnyArray) -> Largest:
+        """As they are stored."""
+        return cls(logps=torch.from_numpy(records["logps"].copy()), ids=torch.from_numpy(records["ids"].copy()))
+
+    def to(self, device: torch.device) -> Largest:
+        """The same on `device`."""
+        return Largest(logps=self.logps.to(device, non_blocking=True), ids=self.ids.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MicroBatch:
     """Samples for one forward pass, padded on the right to the longest sequence."""
 
@@ -104,6 +123,8 @@ class MicroBatch:
     together than the rows are: nothing is learnt from them, so that no activations are kept."""
     played: Played | None = None
     """What is known of the rows, where the model itself gave their answers."""
+    largest: Largest | None = None
+    """What the teacher thought of their trained tokens, where it was asked beforehand."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on `device`."""
@@ -123,6 +144,7 @@ class MicroBatch:
             reference=None if self.reference is None else moved(self.reference),
             mismatched=None if self.mismatched is None else self.mismatched.to(device),
             played=None if self.played is None else self.played.to(device),
+            largest=None if self.largest is None else self.largest.to(device),
         )
 
 
@@ -155,6 +177,13 @@ def eval_batches(
     for low in range(start, stop, data_parallel_size * height):
         first = low + rank * height
         yield _collate(samples, range(first, min(first + height, stop)), layout)
+
+
+def batches_of(samples: Samples, layout: Layout, numbers: range, *, count: int) -> Iterator[MicroBatch]:
+    """So many batches of consecutive samples; when there are none left, their sequences are without labels."""
+    height = layout.micro_batch_size
+    for place in range(count):
+        yield _collate(samples, numbers[place * height : (place + 1) * height], layout)
 
 
 def side_by_side(rows: Sequence[tuple[AnyArray, int]], samples: Sequence[int], pad_id: int) -> MicroBatch:
@@ -212,7 +241,8 @@ def _collate(samples: Samples, numbers: Sequence[int], layout: Layout) -> MicroB
         others = [[mismatched_row(samples.store, row) for row in rows] for rows in members]
         mismatched = _laid_out(samples, others, numbers, every, layout, height, samples.mismatched_reference)
     sequences = [[samples.store.row(row) for row in rows] for rows in members]
-    return _laid_out(samples, sequences, numbers, every, layout, height, samples.reference, mismatched)
+    batch = _laid_out(samples, sequences, numbers, every, layout, height, samples.reference, mismatched)
+    return batch if samples.largest is None else replace(batch, largest=Largest.of(samples.largest(numbers)))
 
 
 def _laid_out(

@@ -7,6 +7,8 @@ Owns that choice. Must not know the order, tensors or ranks.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from launcher.data.tokens import AnyArray, Int64Array, TokenStore
@@ -29,6 +31,9 @@ class Samples:
         where nobody asked for it."""
         self.mismatched_reference: AnyArray | None = None
         """The same of the row's prompt with another row's answer."""
+        self.largest: Callable[[Sequence[int]], AnyArray] | None = None
+        """Of some samples: what the teacher thought of their trained tokens (`LargestStore.read`); None where nobody
+        asked it beforehand."""
 
     def __len__(self) -> int:
         return self.store.packs if self.packed else len(self.store) // self.each
