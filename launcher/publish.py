@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,15 @@ def sync_dir(path: Path) -> None:
 
 def publish_text(path: Path, text: str) -> None:
     """Write `text` to `path` (mode 0600) so that a reader sees the old content or the new, never a part."""
+    publish_lines(path, [text])
+
+
+def publish_lines(path: Path, lines: Iterable[str]) -> None:
+    """The same of texts one after another, which never are in memory together."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -197,10 +197,10 @@ class AttemptDir:
 
 @dataclass(frozen=True, slots=True)
 class EvalDir:
-    """Paths inside the folder of one job that runs benchmarks."""
+    """Paths inside the folder of one job that runs benchmarks, or in which a teacher answers."""
 
     root: Path
-    """RUN_DIR/evals/NAME."""
+    """RUN_DIR/evals/NAME; or, beside the file of a teacher's answers, its name with `.generating`."""
 
     @property
     def request(self) -> Path:

@@ -162,6 +162,10 @@ class FakeQueue:
         """Never called here."""
         raise AssertionError
 
+    def submit_generation(self, plan: object, folder: Path, parameters: object) -> str:
+        """Never called here."""
+        raise AssertionError
+
     def stop(self, job: Job) -> None:
         """Note it."""
         self.stopped.append(job.job_id)

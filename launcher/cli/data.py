@@ -1,4 +1,4 @@
-"""`launcher data prepare|inspect|check RECIPE [key=value …]`: a run's data, before any GPU is asked for."""
+"""`launcher data prepare|inspect|check|generate RECIPE [key=value …]`: a run's data, before it is trained on."""
 
 from __future__ import annotations
 
@@ -7,23 +7,36 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from launcher.cli.generate import generate
 from launcher.cli.options import json_argument, print_json, recipe_arguments
 from launcher.cli.plan import planned
 from launcher.errors import ExitCode, Problem, UserError, closest_first
 from launcher.objectives.registry import objective_of
 from launcher.runplan import RunPlan
 
-OPTIONS = {"prepare": (), "inspect": ("n",), "check": ("html",)}
+GENERATE = ("teacher", "revision", "out", "answers", "temperature", "max_new_tokens", "batch_size", "follow")
+OPTIONS: dict[str, tuple[str, ...]] = {"prepare": (), "inspect": ("n",), "check": ("html",), "generate": GENERATE}
 """What can be done, and the options that it takes."""
 SHOWN_ROWS = 3
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
-    parser.add_argument("action", metavar="|".join(OPTIONS), help="tokenise it, show rows of it, or judge it")
+    parser.add_argument(
+        "action", metavar="|".join(OPTIONS), help="tokenise it, show rows of it, judge it, or have a teacher answer it"
+    )
     recipe_arguments(parser)
     parser.add_argument("--n", type=int, metavar="N", help=f"inspect: rows to show ({SHOWN_ROWS})")
     parser.add_argument("--html", type=Path, metavar="FILE", help="check: write the report as a page with plots")
+    teaching = parser.add_argument_group("generate: a model answers the training rows, for another to learn from it")
+    teaching.add_argument("--teacher", metavar="MODEL", help="a folder, or hub id")
+    teaching.add_argument("--revision", metavar="REV", help="of the hub")
+    teaching.add_argument("--out", metavar="FILE", help="the file of answers (.jsonl)")
+    teaching.add_argument("--answers", type=int, metavar="N", help="to each row (1)")
+    teaching.add_argument("--temperature", type=float, metavar="T", help="0 takes the likeliest tokens (0)")
+    teaching.add_argument("--max-new-tokens", type=int, metavar="N", help="longest answer (as data.seq_len allows)")
+    teaching.add_argument("--batch-size", type=int, metavar="N", help="answers at a time (8)")
+    teaching.add_argument("--follow", action="store_true", default=None, help="wait for the file")
     json_argument(parser)
 
 
@@ -31,6 +44,9 @@ def run(options: argparse.Namespace) -> ExitCode:
     """Do it; UserError where training on this data would be pointless."""
     _require_sense(options)
     plan = _with_template(planned(options))
+    if options.action == "generate":
+        generate(plan, options)
+        return ExitCode.DONE
     folders = _prepared(plan)
     {"prepare": _prepare, "inspect": _inspect, "check": _check}[options.action](plan, folders, options)
     return ExitCode.DONE
@@ -40,11 +56,11 @@ def _require_sense(options: argparse.Namespace) -> None:
     if options.action not in OPTIONS:
         nearest = ", ".join(closest_first(options.action, OPTIONS))
         raise UserError(Problem(where="data", message=f"there is no `data {options.action}`", valid=nearest))
-    for name in ("n", "html"):
+    for name in ("n", "html", *GENERATE):
         if getattr(options, name) is not None and name not in OPTIONS[options.action]:
             owner = next(action for action in OPTIONS if name in OPTIONS[action])
             message = f"`data {options.action}` takes none; `data {owner}` does"
-            raise UserError(Problem(where=f"--{name}", message=message))
+            raise UserError(Problem(where=f"--{name.replace('_', '-')}", message=message))
     if options.n is not None and options.n < 1:
         raise UserError(Problem(where="--n", message=f"{options.n} rows are none to look at", valid="1 or more"))
 

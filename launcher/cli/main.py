@@ -27,7 +27,7 @@ VERBS = {
     "logs": "what a run printed",
     "cancel": "stop a run with a checkpoint",
     "resume": "go on from a checkpoint",
-    "data": "prepare a recipe's data, look at it, judge it",
+    "data": "prepare a recipe's data, look at it, judge it, have a teacher answer it",
     "ckpt": "list, verify or prune a run's checkpoints",
     "report": "one or several runs as a page: curves, held-out losses, answers, failures",
     "sync": "upload to W&B what a run could only write down",

@@ -41,6 +41,13 @@ class LocalExecutor:
         command = ["-m", "launcher.node.eval_job", str(folder), *([] if after is None else [after])]
         return _start(plan, command, place.code, place.submission / "local.log", {})
 
+    def submit_generation(self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any]) -> str:
+        """Start it at once."""
+        place = EvalDir(folder)
+        place.submission.mkdir(mode=0o700, exist_ok=True)
+        command = ["-m", "launcher.node.generate_job", str(folder)]
+        return _start(plan, command, place.code, place.submission / "local.log", {})
+
     def state(self, job: Job) -> QueueState:
         """Running, or gone; only the machine that started the job can tell."""
         if job.host != socket.gethostname():

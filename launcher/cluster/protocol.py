@@ -59,6 +59,10 @@ class Executor(Protocol):
         """
         ...
 
+    def submit_generation(self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any]) -> str:
+        """Queue the teacher that is to answer what is asked for in `folder`; the id."""
+        ...
+
     def state(self, job: Job) -> QueueState:
         """Where the job stands; ClusterError when it cannot be asked."""
         ...

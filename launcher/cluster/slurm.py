@@ -73,6 +73,12 @@ class SlurmExecutor:
         asked = {**parameters, "wckey": None, "additional_parameters": more}
         return _sbatch(asked, main, str(folder), EvalDir(folder).submission)
 
+    def submit_generation(self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any]) -> str:
+        """Queue it as `submit` does."""
+        from launcher.node.generate_job import main
+
+        return _sbatch({**parameters, "wckey": None}, main, str(folder), EvalDir(folder).submission)
+
     def state(self, job: Job) -> QueueState:
         """What squeue says; a job it does not know is gone."""
         result = _run("squeue", "--noheader", "--format=%T", f"--jobs={job.job_id}")

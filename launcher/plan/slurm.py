@@ -70,8 +70,10 @@ def data_job_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) ->
     return {key: value for key, value in parameters.items() if value is not None}
 
 
-def eval_job_parameters(cluster: ClusterConfig, folder: Path, name: str) -> dict[str, Any]:
-    """The same for a job that runs benchmarks: one task, and the code that lies in its own `folder`."""
+def eval_job_parameters(cluster: ClusterConfig, folder: Path, name: str, *, goes_on: bool = False) -> dict[str, Any]:
+    """The same for a job that runs benchmarks, or in which a teacher answers: one task, and the code that lies in its
+    own `folder`. `goes_on`: requeued, it goes on where it was.
+    """
     job = cluster.eval_job
     parameters: dict[str, Any] = {
         "job_name": name,
@@ -88,8 +90,8 @@ def eval_job_parameters(cluster: ClusterConfig, folder: Path, name: str) -> dict
         "gres": ":".join(str(part) for part in ("gpu", cluster.gpu_type, job.gpus) if part is not None),
         "wckey": None,
         "stderr_to_stdout": True,
-        # It would begin from the beginning, and results that are there would be made again.
-        "additional_parameters": {"no_requeue": True},
+        # Benchmarks would begin from the beginning, and results that are there would be made again.
+        "additional_parameters": {"requeue": True} if goes_on else {"no_requeue": True},
         "srun_args": [f"--cpus-per-task={job.cpus}"],
         "setup": _environment(cluster, folder),
     }
