@@ -51,6 +51,12 @@ METHODS = (
     Method(name="reward", rows=pair, overrides=("objective=reward",), head=True),
     Method(name="distill", rows=asking, overrides=DISTILL, measure="eval_divergence"),
     Method(
+        name="distill: asked beforehand",
+        rows=asking,
+        overrides=(*DISTILL, "objective.options.top_k=20"),
+        measure="eval_divergence",
+    ),
+    Method(
         name="lora",
         rows=said,
         overrides=(*ADAPTER, "adapter=lora", "model.path={base}"),
