@@ -164,8 +164,8 @@ class Asking:
             self._before_batch()
             with torch.no_grad():
                 logits, _, _ = trained_logits(self._held, batch.to(self._device))
-                logits = logits if self._temperature == 1 else logits / self._temperature
-                logps, ids = largest(logits, self._k)
+                # In place: nothing else of this size is there.
+                logps, ids = largest(logits.div_(self._temperature), self._k)
             found = np.empty(len(ids), dtype=self._store.type)
             found["logps"], found["ids"] = logps.cpu().numpy(), ids.cpu().numpy()
             yield found

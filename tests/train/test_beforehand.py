@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,15 +13,20 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from launcher.data.feed import largest
 from launcher.data.feed.batches import Layout, eval_batches
 from launcher.data.feed.largest import LargestStore
 from launcher.data.feed.samples import Samples
+from launcher.data.tokens import TokenStore
 from launcher.errors import StorageError
 from launcher.models.forward import trained_logits
+from launcher.node.stop import StopFlag
 from launcher.objectives.protocol import Teacher
+from launcher.train import beforehand
+from launcher.train.agree import from_rank0, stopped_all
 from launcher.train.beforehand import STOP_BATCHES, Asking
 from launcher.train.frozen import let_go
 from tests.data.conftest import MakeStore
@@ -44,6 +51,11 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def model() -> PreTrainedModel:
+    return build()
+
+
+def build() -> PreTrainedModel:
+    """The teacher: the same wherever it is built."""
     torch.manual_seed(0)
     shape = LlamaConfig(
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=VOCABULARY
@@ -62,6 +74,43 @@ def rows(make_store: MakeStore, *, packed: bool) -> Samples:
 
 def layout() -> Layout:
     return Layout(micro_batch_size=1, pad_id=0, flat=False)
+
+
+def ask_as_one_of_two(rank: int, meeting: str, store_folder: Path, folder: Path) -> None:
+    """What a rank does, in a process of its own; the second is told to stop in its second part, at first."""
+    torch.set_num_threads(1)
+    largest.PART_SAMPLES = beforehand.PART_SAMPLES = PART
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    samples = Samples(TokenStore(store_folder), packed=False)
+    store = LargestStore(folder, samples, K)
+    ear = StopFlag()
+
+    def ask(answers: int) -> bool:
+        count = itertools.count()
+
+        def stopped() -> bool:
+            ear.signal = signal.SIGTERM if rank == 1 and next(count) == answers else 0
+            return stopped_all(ear, torch.device("cpu")) is not None
+
+        teacher = Teacher(path="x", top_k=K, temperature=TEMPERATURE)
+        cpu = torch.device("cpu")
+        asking = Asking(build(), samples, store, layout(), teacher, cpu, lambda: None, stopped)
+        return asking.ask_all(from_rank0(store.missing))
+
+    # Two questions a part.
+    assert not ask(3)
+    assert ask(99)
+    dist.destroy_process_group()
+
+
+def test_two_ranks_leave_what_one_does(model: PreTrainedModel, make_store: MakeStore, tmp_path: Path) -> None:
+    samples = rows(make_store, packed=False)
+    assert asked(model, samples, LargestStore(tmp_path / "one", samples, K), answers=99)
+    spawn(ask_as_one_of_two, (str(tmp_path / "two meet"), samples.store.folder, tmp_path / "two"), nprocs=2)
+    names = sorted(file.name for file in (tmp_path / "one").iterdir())
+    assert names == sorted(file.name for file in (tmp_path / "two").iterdir())
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def asked(model: Any, samples: Samples, store: LargestStore, *, answers: int) -> bool:
