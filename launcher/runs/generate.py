@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import time
@@ -24,6 +25,7 @@ from launcher.rundir import EvalDir
 from launcher.runplan import RunPlan
 from launcher.runs.freeze import snapshot
 
+MOST_NAME = 40
 POLL_S = 1.0
 KEY = "--teacher"
 
@@ -78,7 +80,7 @@ def generate(plan: RunPlan, wanted: Wanted, cluster: Executor | None = None) -> 
     try:
         if not known:
             _freeze(plan, folder, request)
-        name = f"generate-{wanted.out.name}"
+        name = "generate-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", wanted.out.name)[:MOST_NAME]
         slurm = kind is ClusterKind.slurm
         parameters = eval_job_parameters(plan.config.cluster, folder.root, name, goes_on=True) if slurm else {}
         for left in (folder.failure, folder.results):

@@ -63,8 +63,12 @@ def test_the_job_is_frozen_and_may_be_requeued(plan: RunPlan, wanted: Wanted, tm
     assert queued.folder.root == tmp_path / "out.jsonl.generating"
     assert queued.folder.root.stat().st_mode & 0o77 == 0
     assert (queued.folder.code / "launcher" / "node" / "generate_job.py").is_file()
-    (parameters,) = cluster.parameters
+    parameters = cluster.parameters[0]
     assert parameters["additional_parameters"] == {"requeue": True}
+    assert parameters["job_name"] == "generate-out.jsonl"
+    hostile = generate(plan, replace(wanted, out=tmp_path / "a b\n$(x).jsonl"), cluster)
+    assert hostile.folder.request.is_file()
+    assert cluster.parameters[1]["job_name"] == "generate-a-b-x-.jsonl"
     request = GenerationRequest.read(queued.folder)
     assert request.teacher == str(tmp_path / "teacher")
     assert not request.changed()
