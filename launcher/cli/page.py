@@ -124,8 +124,12 @@ def _objective(plan: RunPlan) -> Iterator[str]:
 def _asked_once(plan: RunPlan, teacher: Teacher, k: int) -> Iterator[str]:
     yield f"{teacher.path} is asked once about every row, before the first step, and held no longer"
     each, tokens = record_type(k).itemsize, trained_tokens(plan)
-    all_of_it = f"{each / 1000:,.3g} GB for a million" if tokens is None else f"{each * tokens / 1e9:,.3g} GB for all"
-    yield f"{each:,} bytes a trained token stay in the run directory: {all_of_it}"
+    size = (
+        f"{each / 1000:,.3g} GB for a million (for all, once the data is prepared)"
+        if tokens is None
+        else f"{each * tokens / 1e9:,.3g} GB for all"
+    )
+    yield f"{each:,} bytes a trained token stay in the run directory: {size}"
 
 
 def _memory(plan: RunPlan) -> Iterator[str]:
