@@ -47,6 +47,11 @@ class RunDir:
         return self.root / "rollouts.jsonl"
 
     @property
+    def answers(self) -> Path:
+        """A few answers to held-out rows at every evaluation, with their scores, where they are scored."""
+        return self.root / "answers.jsonl"
+
+    @property
     def environment(self) -> Path:
         """Packages, interpreter, commit and diff at submission."""
         return self.root / "env.json"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from launcher.config.evaluate import scored_sets
+from launcher.config.sources import typed
 from launcher.config.survival import Action
 from launcher.data.feed.largest import record_type
 from launcher.data.source import DataSpec
@@ -80,6 +82,10 @@ def _batch(plan: RunPlan) -> Iterator[str]:
     if plan.config.evaluate.prompts:
         asked = _count(len(plan.config.evaluate.prompts), "prompt")
         yield f"{asked} answered each time, in at most {plan.config.evaluate.max_new_tokens} tokens"
+    asks = plan.config.evaluate.answers
+    for key, names in scored_sets(asks, plan.eval_data).items():
+        rows = "all rows" if asks.limit is None else f"{asks.limit} rows at most"
+        yield f"{rows} of {typed(key)} answered each time, in at most {asks.max_new_tokens} tokens: {', '.join(names)}"
     if train.patience is not None:
         best_by = plan.config.checkpoint.best_by
         yield f"stopped early after {_count(train.patience, 'evaluation')} without a better {best_by}"

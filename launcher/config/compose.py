@@ -36,7 +36,9 @@ REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 
 
 OPEN_MAPPINGS = tuple(
-    f"{mapping}{sign}" for mapping in ("cluster.environment", "deepspeed.extra", "objective.options") for sign in ".="
+    f"{mapping}{sign}"
+    for mapping in ("cluster.environment", "deepspeed.extra", "objective.options", "evaluate.answers.by_set")
+    for sign in ".="
 )
 """How overrides begin whose keys the user makes up."""
 

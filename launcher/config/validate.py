@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from launcher.config.answers import answers_problems
 from launcher.config.cluster import ClusterKind
+from launcher.config.evaluate import scored_sets
 from launcher.config.optimisers import STATE_BYTES, unfit_for_zero
 from launcher.config.partial import partial_problems
 from launcher.config.schema import Config, Dtype, Init
@@ -36,6 +38,7 @@ def validate(config: Config) -> list[Problem]:
         _zero,
         _data,
         _evaluate,
+        answers_problems,
         _model,
         partial_problems,
         _rollouts,
@@ -55,7 +58,7 @@ PATH_KEYS = (
     "runs_root",
 )
 """Keys whose values name files and folders."""
-READING_KEYS = ("objective", "evaluate.prompts", *PATH_KEYS)
+READING_KEYS = ("objective", "evaluate.prompts", "evaluate.answers", *PATH_KEYS)
 """Keys that decide what is read, and as what; where one is at fault, the disk is not looked at."""
 
 
@@ -156,8 +159,11 @@ def _checkpoint(config: Config) -> Iterator[Problem]:
 def _best_by(config: Config) -> Iterator[Problem]:
     name, best_by = config.objective.name, config.checkpoint.best_by
     made = registry.checked(name, config.objective.options, []) if name in registry.names() else None
-    # Of an objective that is none, something else is told.
-    names = [best_by] if made is None else best_names(made, held_out_sets(config.data.eval))
+    sets = held_out_sets(config.data.eval)
+    wrong = any(True for _ in answers_problems(config))
+    scored = {} if wrong else scored_sets(config.evaluate.answers, sets)
+    # Of an objective that is none, or of answers that cannot be had, something else is told.
+    names = [best_by] if made is None or wrong else best_names(made, sets, scored)
     if len(set(names)) < len(names):
         twice = next(one for one in names if names.count(one) > 1)
         yield Problem(where="data.eval", message=f"two measures would be called {twice}", remedy="rename a set")

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from launcher.config.evaluate import scored_sets
 from launcher.config.optimisers import state_bytes
 from launcher.config.schema import Config, Dtype, ShapeConfig
+from launcher.config.sources import held_out_sets
 from launcher.objectives.registry import objective_of
 from launcher.plan.activations import block_bytes, ends_bytes, loss_bytes, square_bytes
 from launcher.plan.trained import bytes_quantised, parts
@@ -113,6 +115,7 @@ class _Estimate:
             buffers=buffers + self._step_copies(),
             activations=0,
         )
+        asks = self._config.evaluate.answers
         if self._needs.rollouts is not None:
             answers = self._needs.rollouts.at_once * self._answer()
             yield _Moment(when="answers are sampled", states=held + kept, buffers=buffers, activations=answers)
@@ -124,6 +127,9 @@ class _Estimate:
                 buffers=self._gathered(self._asked_once),
                 activations=self._tokens * self._shape.vocab_size * (self._weight + 4),
             )
+        if scored_sets(asks, held_out_sets(self._config.data.eval)):
+            answers = asks.at_once * self._answer()
+            yield _Moment(when="held-out rows are answered", states=held + kept, buffers=buffers, activations=answers)
 
     def _share(self, stage: int) -> int:
         """Over how many ranks what that stage partitions is spread."""

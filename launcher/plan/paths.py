@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.adapter import AdapterKind
+from launcher.config.evaluate import scored_sets
 from launcher.config.schema import Config, Init
 from launcher.config.sources import HELD_OUT, Entry, held_out_sets, source_entries, typed, written
 from launcher.data.check import check_head, check_template
 from launcher.data.files import expanded
 from launcher.data.source import DataSpec, Hub, Source
 from launcher.errors import Problem
+from launcher.evaluate.scores import ROUGE
 from launcher.models.judge import judge_problems
 from launcher.models.shape import looks_local
 from launcher.objectives import registry
@@ -208,6 +210,13 @@ def _check_packages(config: Config) -> Iterator[Problem]:
             where="adapter",
             message="qlora needs bitsandbytes, which is not installed here",
             remedy="pip install zero-launcher[qlora], in the environment that the nodes use",
+        )
+    scored = scored_sets(config.evaluate.answers, held_out_sets(config.data.eval))
+    if any(ROUGE in names for names in scored.values()) and importlib.util.find_spec("rouge_score") is None:
+        yield Problem(
+            where="evaluate.answers.metrics",
+            message="rouge needs rouge-score, which is not installed here",
+            remedy="pip install zero-launcher[rouge], in the environment that the nodes use",
         )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from launcher.config.evaluate import scored_sets
+from launcher.evaluate.answers import Exam
 from launcher.evaluate.held_out import Summed, by_slice, measured, summed_all
 from launcher.evaluate.samples import Interview
 from launcher.faultpoints import Point, reach
@@ -53,10 +55,10 @@ def compare_all(parts: Parts, *, trained: bool) -> int | None:
 
 
 def evaluator_all(
-    parts: Parts, play: Play | None, metrics: MetricsWriter, early: EarlyStop
+    parts: Parts, play: Play | None, metrics: MetricsWriter, early: EarlyStop, start: int
 ) -> Callable[[int], int | None]:
-    """What evaluates after so many steps, and records it: the losses of held-out rows, or what answers to them are
-    worth. Making it is collective, and so is calling it.
+    """What evaluates after so many steps, from `start` on, and records it: the losses of held-out rows, and what
+    answers to them are worth. Making it is collective, and so is calling it.
 
     It gives the signal where any rank must stop before all is measured: then nothing is recorded of it.
     """
@@ -66,6 +68,7 @@ def evaluator_all(
     objective, layout = parts.objective(), layout_of(plan.config, plan.batch)
     untrained = untrained_all(parts.run, parts.held_out)
     interview = Interview(parts.run, plan, parts.ranks.attempt, parts.device) if plan.config.evaluate.prompts else None
+    exam = Exam(parts, start) if scored_sets(plan.config.evaluate.answers, parts.held_out) else None
 
     def evaluate(step: int) -> int | None:
         ear = Ear(parts.stop, parts.device)
@@ -93,12 +96,15 @@ def evaluator_all(
             sums[key] = found
         if interview is not None and not interview.ask_all(parts.engine, step, before_pass, ear.stopped):
             return ear.signal
+        scores = {} if exam is None else exam.ask_all(step, before_pass, ear.stopped)
+        if scores is None:
+            return ear.signal
         told = measured(objective, sums)
         losses = losses_of(told, parts.held_out)
         if step == 0:
             untrained.update(losses)
         window = min(step, GAP_STEPS, plan.config.train.eval_every or GAP_STEPS)
-        told |= changes(losses, untrained) | gaps(losses, list(metrics.recent), window)
+        told |= changes(losses, untrained) | gaps(losses, list(metrics.recent), window) | scores
         # The evaluation's own record comes last: where it is, all of the evaluation is.
         slices = _slices(parts, objective, sums)
         if slices:

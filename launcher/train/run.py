@@ -137,7 +137,7 @@ def _train_from(parts: Parts, play: Play | None, manifest: Manifest | None, skip
                 data=data,
                 device=parts.device,
                 learning_rate=lambda step: learning_rate(config.schedule, config.optim.lr, step, total_steps),
-                evaluate=evaluator_all(parts, play, metrics, early),
+                evaluate=evaluator_all(parts, play, metrics, early, start),
                 warn=lambda step, reason: _warn(parts, step, reason),
                 saver=parts.saver,
                 metrics=metrics,

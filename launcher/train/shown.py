@@ -1,4 +1,6 @@
-"""rollouts.jsonl: a few answers of every rollout and evaluation, written by rank 0, for people to read."""
+"""A few of the model's answers with what they are worth, written by rank 0, for people to read: rollouts.jsonl those of
+every rollout and evaluation, answers.jsonl those to held-out rows that are scored.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from typing import Any, TypeAlias
 from launcher.publish import append_record
 
 ShownAnswer: TypeAlias = dict[str, Any]
-"""{step, question, answer, reference, reward, advantage or held_out, attempt}; `step` counts from 1, and that of
-held-out questions is how many steps were made before."""
+"""{step, question, answer, reference, attempt, …}: of a rollout reward, and advantage or held_out; else set and scores.
+`step` counts from 1, and that of held-out questions is how many steps were made before."""
 MOST_CHARS = 4000
 """Of a text; the rest is cut off."""
 
@@ -31,7 +33,7 @@ class Shown:
                 append_record(self._path, {name: _cut(value) for name, value in answer.items()})
         except OSError as error:
             # Training outlives a full disk, and these are only looked at.
-            print(f"rollouts.jsonl takes no more ({error.strerror})", flush=True)
+            print(f"{self._path.name} takes no more ({error.strerror})", flush=True)
 
     def forget_after(self, step: int) -> None:
         """Cut off what comes after step `step`: a run that goes on from there writes it again."""

@@ -21,6 +21,7 @@ def demo_values() -> dict[str, Any]:
     return values
 
 
+ANSWERS: dict[str, Any] = {"metrics": ["squad"], "by_set": {}, "limit": None, "max_new_tokens": 8, "at_once": 2}
 EVAL_JOB = {"partition": None, "gpus": 1, "cpus": 1, "mem_gb": None, "time_min": 1}
 
 
@@ -84,6 +85,18 @@ def test_the_demo_has_no_fault() -> None:
         ({"evaluate__prompts": ["a", 7]}, "evaluate.prompts"),
         ({"evaluate__prompts": ["a"], "data__eval": None}, "evaluate.prompts"),
         ({"evaluate__max_new_tokens": 0}, "evaluate.max_new_tokens"),
+        ({"evaluate__answers": {**ANSWERS, "limit": 0}}, "evaluate.answers.limit"),
+        ({"evaluate__answers": {**ANSWERS, "at_once": 0}}, "evaluate.answers.at_once"),
+        ({"evaluate__answers": {**ANSWERS, "max_new_tokens": 256}}, "evaluate.answers.max_new_tokens"),
+        ({"evaluate__answers": ANSWERS, "data__eval": None}, "evaluate.answers.metrics"),
+        ({"evaluate__answers": ANSWERS, "data__train_on": "all"}, "evaluate.answers.metrics"),
+        ({"evaluate__answers": ANSWERS, "data__overlong": "split"}, "evaluate.answers.metrics"),
+        ({"evaluate__answers": ANSWERS, "data__format": "text"}, "data.eval"),
+        ({"evaluate__answers": ANSWERS, "objective__name": "reward"}, "evaluate.answers.metrics"),
+        ({"evaluate__answers": ANSWERS, "objective__name": "dpo"}, "evaluate.answers.metrics"),
+        ({"evaluate__answers": {**ANSWERS, "metrics": ["bleu"]}}, "evaluate.answers.metrics"),
+        ({"evaluate__answers": {**ANSWERS, "metrics": ["rouge", "rouge"]}}, "evaluate.answers.metrics"),
+        ({"evaluate__answers": {**ANSWERS, "by_set": {"near": ["rouge"]}}}, "evaluate.answers.by_set.near"),
         ({"objective__name": "sftt"}, "objective.name"),
         ({"model__revision": "main"}, "model.revision"),
         ({"cluster__nodes": 2}, "cluster.nodes"),
@@ -139,6 +152,28 @@ def test_best_by_takes_any_measure_of_any_set_and_tells_what_there_will_be() -> 
     # Another objective measures something else.
     (wrong,) = faults(objective__name="reward", checkpoint__best_by="eval_perplexity")
     assert "eval_accuracy" in wrong.valid
+
+
+def test_best_by_takes_what_answers_are_scored_by_where_they_are() -> None:
+    sets = {"news": "a.jsonl", "forms": "b.jsonl"}
+    asked = {**ANSWERS, "metrics": ["fields", "squad"], "by_set": {"news": ["rouge"]}}
+    for name in ("eval_rouge_l", "eval_news_rouge_1", "eval_forms_field_f1", "eval_forms_exact_match", "eval_token_f1"):
+        assert faults(data__eval=sets, evaluate__answers=asked, checkpoint__best_by=name) == []
+    for name, nearest in (("eval_forms_rouge_l", "eval_rouge_l"), ("eval_news_field_f1", "eval_forms_field_f1")):
+        (wrong,) = faults(data__eval=sets, evaluate__answers=asked, checkpoint__best_by=name)
+        assert nearest in wrong.valid
+    assert faults(evaluate__answers=ANSWERS, checkpoint__best_by="eval_exact_match") == []
+    assert len(faults(checkpoint__best_by="eval_exact_match")) == 1
+
+
+def test_names_of_metrics_and_sets_that_are_nearly_right_are_put_right() -> None:
+    sets = {"news": "a.jsonl", "forms": "b.jsonl"}
+    asked = {**ANSWERS, "by_set": {"new": ["rouge"], "forms": ["field"]}}
+    found = faults(data__eval=sets, evaluate__answers=asked)
+    assert [(one.where.split(".")[-1], one.valid.split(", ")[0]) for one in found] == [
+        ("new", "news"),
+        ("forms", "fields"),
+    ]
 
 
 def test_a_model_that_gives_numbers_is_asked_nothing() -> None:

@@ -84,6 +84,21 @@ def test_prompts_that_cannot_be_read_are_told_of(demo: Path, work: Path) -> None
         assert [problem.where for problem in caught.value.problems] == ["evaluate.prompts"]
 
 
+def test_answers_that_are_scored_are_planned_and_their_package_must_be_there(
+    demo: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for typed in ("metrics=[rouge,fields]", "by_set.near=[rouge]", "by_set={near:[rouge]}"):
+        sets = f"data.eval={{near:{demo / 'held_out.jsonl'},far:{demo / 'held_out.jsonl'}}}"
+        plan = planned(work, sets, f"evaluate.answers.{typed}", "checkpoint.best_by=eval_near_rouge_l")
+        again = plan_config(plan.config, [], recipe="demo", run_id=plan.run_id, work_dir=work)
+        assert again.config == plan.config
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"zero-launcher\[rouge\]") as caught:
+        planned(work, "evaluate.answers.metrics=[rouge]")
+    assert [problem.where for problem in caught.value.problems] == ["evaluate.answers.metrics"]
+    planned(work, "evaluate.answers.metrics=[squad]")
+
+
 def test_what_is_missing_on_disk_comes_with_every_other_mistake(demo: Path, work: Path) -> None:
     typed = ("data.train=none.jsonl", "model.path=./none", "train.global_batch_size=7", "optim.lr=-1")
     with pytest.raises(UserError) as caught:

@@ -125,3 +125,13 @@ def test_a_plan_that_fills_the_gpu_to_the_brim_does_not_fit() -> None:
     memory = plan_memory(*recipe("sft_llama3_8b"), ranks=8, micro_batch=1)
     assert fits(memory)
     assert not fits(replace(memory, available_gb=memory.total_gb))
+
+
+def test_answers_to_held_out_rows_take_their_keys_and_values() -> None:
+    asked = "evaluate.answers.metrics=[rouge]", "evaluate.answers.at_once=256"
+    few, many = (plan_memory(*recipe("sft_llama3_8b", *words), ranks=8, micro_batch=1) for words in ((), asked))
+    assert many.when == "held-out rows are answered"
+    # 2 bytes of keys and values each, of 8 heads of 128 in 32 layers, and 48 bytes a word for its logits.
+    tokens = recipe("sft_llama3_8b")[0].data.seq_len
+    assert many.activations_gb * GIB == 256 * (tokens * 2 * 2 * 8 * 128 * 32 + 128256 * 48)
+    assert many.total_gb > few.total_gb

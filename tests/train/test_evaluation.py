@@ -31,6 +31,11 @@ def samples(run: Path) -> list[tuple[int, str, str]]:
     return [(line["step"], line["prompt"], line["answer"]) for line in lines]
 
 
+def scored(run: Path) -> list[dict[str, Any]]:
+    lines = map(json.loads, (run / "answers.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name != "attempt"} for line in lines]
+
+
 def with_field(path: Path, field: str, values: list[str]) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     tagged = ({**row, field: values[number % len(values)]} for number, row in enumerate(rows))
@@ -47,6 +52,10 @@ def test_everything_is_measured_and_a_resumed_run_measures_the_same(bench: Bench
         "evaluate.max_new_tokens=6",
         "zero=zero3",
         "model.activation_checkpointing=true",
+        "evaluate.answers={limit:5,max_new_tokens:12,at_once:2}",
+        "evaluate.answers.by_set={near:[rouge,squad]}",
+        "checkpoint.best_by=eval_near_token_f1",
+        "train.patience=9",
         "train.eval_every=4",
         "optim.lr=5e-3",
         "tracking=offline",
@@ -58,6 +67,7 @@ def test_everything_is_measured_and_a_resumed_run_measures_the_same(bench: Bench
     assert evaluations(stopped) == evaluations(straight)
     assert slices(stopped) == slices(straight)
     assert samples(stopped) == samples(straight)
+    assert scored(stopped) == scored(straight)
 
     found = evaluations(straight)
     assert [record["step"] for record in found] == [0, 4, 8]
@@ -72,7 +82,12 @@ def test_everything_is_measured_and_a_resumed_run_measures_the_same(bench: Bench
         if record["step"]:
             mean = math.fsum(trained[record["step"] - back] for back in range(4)) / 4
             assert record["eval_far_gap"] == pytest.approx(record["eval_far_loss"] - mean, abs=1e-9)
+        assert record["eval_near_rouge_l"] == record["eval_rouge_l"] >= 0
+        assert "eval_far_rouge_l" not in record
     assert found[-1]["eval_loss_change"] < 0
+    assert [(one["step"], one["set"]) for one in scored(straight)] == [
+        (step, "eval_near") for step in (0, 4, 8) for _ in range(4)
+    ]
 
     for (step, told), record in zip(slices(straight), found, strict=True):
         near_slices, far_slices = told["eval_near"]["lang"], told["eval_far"]["lang"]
