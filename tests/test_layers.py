@@ -39,6 +39,7 @@ TORCH_FREE = (
     "data.read",
     "data.source",
     "evaluate.request",
+    "evaluate.scores",
     "evaluate.side_by_side",
     "evaluate.task_files",
     "models.shape",
