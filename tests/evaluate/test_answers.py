@@ -49,5 +49,5 @@ def test_answers_are_those_of_the_exported_model(bench: Bench) -> None:
     assert last[0]["eval_rouge_l"] > 0
     shown = [json.loads(line) for line in (run / "answers.jsonl").read_text().splitlines()]
     last_shown = [(line["answer"], line["reference"]) for line in shown if line["step"] == 24]
-    assert len(last_shown) == 3
+    assert len(last_shown) == 4
     assert set(last_shown) <= set(pairs)
