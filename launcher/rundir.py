@@ -42,6 +42,11 @@ class RunDir:
         return self.root / "reward.py"
 
     @property
+    def prologue(self) -> Path:
+        """The frozen copy of cluster.prologue, where that is set."""
+        return self.root / "prologue.sh"
+
+    @property
     def rollouts(self) -> Path:
         """A few answers of every rollout, with their rewards, where the model in training answers."""
         return self.root / "rollouts.jsonl"
@@ -251,3 +256,36 @@ class EvalDir:
     def failure(self) -> Path:
         """Why nothing came out, where it can be said."""
         return self.root / "failure.json"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckDir:
+    """Paths inside the folder of one job that checks a cluster; gone once it has been read."""
+
+    root: Path
+    """RUNS_ROOT/.doctor-…."""
+
+    @property
+    def request(self) -> Path:
+        """What the ranks need to know."""
+        return self.root / "request.json"
+
+    @property
+    def code(self) -> Path:
+        """The snapshot that the job imports."""
+        return self.root / "code"
+
+    @property
+    def prologue(self) -> Path:
+        """The copy of cluster.prologue, where that is set."""
+        return self.root / "prologue.sh"
+
+    @property
+    def submission(self) -> Path:
+        """What submitit wrote."""
+        return self.root / "submit"
+
+    @property
+    def results(self) -> Path:
+        """What the ranks found; absent until all of it is there."""
+        return self.root / "results.json"

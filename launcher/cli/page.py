@@ -158,7 +158,8 @@ def _memory(plan: RunPlan) -> Iterator[str]:
     if parts:
         yield f"host memory a node, GB, beside the processes' own: {' and '.join(parts)}"
     if too_little(config, memory, nodes):
-        yield f"  WARNING: that is more than cluster.mem_gb_per_node={config.cluster.mem_gb_per_node}; ask for more,"
+        key = "mem_gb_per_node" if config.cluster.mem_gb_per_gpu is None else "mem_gb_per_gpu"
+        yield f"  WARNING: that is more than cluster.{key}={getattr(config.cluster, key)}; ask for more,"
         yield "  take more nodes, or write checkpoint.asynchronous=false, with which training waits for the disk"
     if not fits(memory):
         yield "  WARNING: this is likely to run out of memory. In the order in which it costs speed: a smaller"
@@ -244,7 +245,7 @@ def _slurm(plan: RunPlan) -> Iterator[str]:
     if plan.slurm is None:
         yield "none: ranks start on this machine"
         return
-    shown = {key: value for key, value in plan.slurm.items() if key not in ("setup", "teardown", "job_name")}
+    shown = {key: value for key, value in plan.slurm.items() if key not in ("setup", "teardown", "job_name", "python")}
     for key, value in plain(shown).items():
         yield f"{key:<20}{_value(value)}"
     yield "(`--sbatch` prints the batch script)"

@@ -69,7 +69,7 @@ class LocalExecutor:
 
 def _start(plan: RunPlan, arguments: Sequence[str], code: Path, log: Path, variables: Mapping[str, str]) -> str:
     """Start Python in a session of its own, on the code that lies in `code`; the process's id."""
-    environment = {**os.environ, **plan.config.cluster.environment, **variables}
+    environment = {**os.environ, **plan.config.cluster.variables, **variables}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH", "")]))
     with log.open("ab") as output:
         process = subprocess.Popen(

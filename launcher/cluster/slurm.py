@@ -7,7 +7,6 @@ import io
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,19 @@ PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT",
 
 def script(plan: RunPlan, folder: Path) -> str:
     """The batch script that `submit` sends."""
+    assert plan.slurm is not None
+    return text(_all(plan.slurm, folder), folder)
+
+
+def text(parameters: Mapping[str, Any], folder: Path) -> str:
+    """The batch script that sends a job of those parameters, its files in `folder`."""
     # submitit's executor makes the same text, but insists on srun: a plan can be read on a laptop.
     from submitit.slurm.slurm import _make_sbatch_string
 
-    command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", str(folder)])
-    assert plan.slurm is not None
-    text: str = _make_sbatch_string(command=command, folder=folder, **_all(plan.slurm, folder))
-    return text
+    more = dict(parameters)
+    command = f"{more.pop('python')} {shlex.join(['-u', '-m', 'submitit.core._submit', str(folder)])}"
+    made: str = _make_sbatch_string(command=command, folder=folder, **{"wckey": None, **more})
+    return made
 
 
 def _all(parameters: Mapping[str, Any], folder: Path, after: str | None = None) -> dict[str, object]:
@@ -41,7 +46,7 @@ def _all(parameters: Mapping[str, Any], folder: Path, after: str | None = None) 
     if after is not None:
         # Without the second, a job whose condition can no longer be met would wait for ever.
         more |= {"dependency": f"afterok:{after}", "kill_on_invalid_dep": "yes"}
-    return {"wckey": None, **parameters, "setup": setup, "additional_parameters": more}
+    return {**parameters, "setup": setup, "additional_parameters": more}
 
 
 class SlurmExecutor:
@@ -70,7 +75,7 @@ class SlurmExecutor:
         more = dict(parameters["additional_parameters"])
         if after is not None:
             more |= {"dependency": f"afterany:{after}"}
-        asked = {**parameters, "wckey": None, "additional_parameters": more}
+        asked = {**parameters, "additional_parameters": more}
         return _sbatch(asked, main, str(folder), EvalDir(folder).submission)
 
     def submit_generation(self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any]) -> str:
@@ -107,8 +112,10 @@ def _sbatch(parameters: Mapping[str, object], entry: Callable[[str], None], run_
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = submitit.SlurmExecutor(folder=folder)
-    executor.update_parameters(**parameters)
+    # submitit's own default for the key is refused on clusters that track them.
+    more = {"wckey": None, **parameters}
+    executor = submitit.SlurmExecutor(folder=folder, python=str(more.pop("python")))
+    executor.update_parameters(**more)
     try:
         # submitit echoes what sbatch says; it is told once, by us.
         with contextlib.redirect_stderr(io.StringIO()):

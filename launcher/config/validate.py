@@ -11,9 +11,13 @@ from typing import Any
 
 from launcher.config.answers import answers_problems
 from launcher.config.cluster import ClusterKind
+from launcher.config.cluster_rules import cluster_problems
 from launcher.config.evaluate import scored_sets
 from launcher.config.optimisers import STATE_BYTES, unfit_for_zero
 from launcher.config.partial import partial_problems
+from launcher.config.ranges import AUTO
+from launcher.config.ranges import positive as _positive
+from launcher.config.ranges import share as _share
 from launcher.config.schema import Config, Dtype, Init
 from launcher.config.sources import HELD_OUT, held_out_sets, source_entries, typed
 from launcher.data.source import Learns, Overlong
@@ -21,9 +25,7 @@ from launcher.errors import Problem, closest_first
 from launcher.measures import best_names
 from launcher.objectives import registry
 from launcher.plain import plain
-from launcher.secrets import SECRET_NAME, secret_values
-
-AUTO = "auto"
+from launcher.secrets import secret_values
 
 
 def validate(config: Config) -> list[Problem]:
@@ -42,7 +44,7 @@ def validate(config: Config) -> list[Problem]:
         _model,
         partial_problems,
         _rollouts,
-        _cluster,
+        lambda config: cluster_problems(config.cluster),
         _survival,
     )
     return [problem for rule in rules for problem in rule(config)]
@@ -56,6 +58,14 @@ PATH_KEYS = (
     "model.path",
     "objective.options.reward",
     "runs_root",
+    "cluster.scratch_dir",
+    "cluster.local_dir",
+    "cluster.prologue",
+    "cluster.software.venv",
+    "cluster.software.conda",
+    "cluster.software.image",
+    "cluster.software.mounts",
+    "cluster.software.python",
 )
 """Keys whose values name files and folders."""
 READING_KEYS = ("objective", "evaluate.prompts", "evaluate.answers", *PATH_KEYS)
@@ -97,17 +107,6 @@ def _paths(config: Config) -> Iterator[Problem]:
     # Slurm expands % in the names of its log files, which lie in the run directory.
     if config.cluster.kind is ClusterKind.slurm and "%" in config.runs_root:
         yield Problem(where="runs_root", message=f"{config.runs_root!r} holds a %, which Slurm expands in log paths")
-
-
-def _positive(where: str, value: float | None, *, zero_allowed: bool = False) -> Iterator[Problem]:
-    if value is not None and (value < 0 or (value == 0 and not zero_allowed)):
-        valid = "0 or more" if zero_allowed else "more than 0"
-        yield Problem(where=where, message=f"{value} is out of range", valid=valid)
-
-
-def _share(where: str, value: float) -> Iterator[Problem]:
-    if not 0 <= value <= 1:
-        yield Problem(where=where, message=f"{value} is not a share", valid="a number from 0 to 1")
 
 
 def _length(config: Config) -> Iterator[Problem]:
@@ -354,43 +353,3 @@ def _survival(config: Config) -> Iterator[Problem]:
         yield Problem(where="guard.spike_factor", message=f"{guard.spike_factor} is no jump", valid="more than 1")
     for name in ("min_free_memory_gb", "min_free_disk_gb", "max_clock_skew_s", "min_bandwidth_gb_s"):
         yield from _positive(f"health.{name}", getattr(health, name), zero_allowed=True)
-
-
-def _cluster(config: Config) -> Iterator[Problem]:
-    cluster = config.cluster
-    for name in ("nodes", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "time_min"):
-        yield from _positive(f"cluster.{name}", getattr(cluster, name))
-    yield from _positive("cluster.mem_gb_per_node", cluster.mem_gb_per_node, zero_allowed=True)
-    if cluster.kind is ClusterKind.local and cluster.nodes != 1:
-        yield Problem(
-            where="cluster.nodes",
-            message=f"{cluster.nodes} nodes need a cluster, and cluster.kind is local",
-            remedy="write cluster=slurm, or cluster.nodes=1",
-        )
-    lead = cluster.signal_lead_s
-    if lead != AUTO and (not isinstance(lead, int) or isinstance(lead, bool) or not 0 < lead < 60 * cluster.time_min):
-        yield Problem(
-            where="cluster.signal_lead_s",
-            message=f"{lead!r} is not a number of seconds within the time limit of {cluster.time_min} min",
-            valid=f"auto, or 1 to {60 * cluster.time_min - 1}",
-        )
-    for name in ("cpus", "mem_gb", "time_min"):
-        yield from _positive(f"cluster.data_job.{name}", getattr(cluster.data_job, name))
-    for name in ("gpus", "cpus", "mem_gb", "time_min"):
-        value = getattr(cluster.eval_job, name)
-        yield from _positive(f"cluster.eval_job.{name}", value, zero_allowed=name in ("gpus", "mem_gb"))
-    names = ("partition", "account", "qos", "constraint", "reservation", "exclude", "gpu_type")
-    words = {f"cluster.{name}": getattr(cluster, name) for name in names}
-    words |= {f"cluster.{job}.partition": getattr(cluster, job).partition for job in ("data_job", "eval_job")}
-    for key, value in words.items():
-        if value is not None and re.search(r"[^\x20-\x7e]", value):
-            yield Problem(where=key, message=f"{value!r} cannot stand in an #SBATCH line")
-    for name in cluster.environment:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-            yield Problem(where=f"cluster.environment.{name}", message="this is not a variable's name")
-        elif SECRET_NAME.search(name):
-            yield Problem(
-                where=f"cluster.environment.{name}",
-                message="this looks like a secret, and the config is written to files",
-                remedy=f"export {name} in the shell that submits; Slurm carries it to the ranks",
-            )

@@ -20,6 +20,7 @@ from launcher.failures import FailureClass, exit_status
 from launcher.faultpoints import Point, reach
 from launcher.node import fence
 from launcher.node.causes import failure_of
+from launcher.node.local_dir import use_local_dir
 from launcher.node.logs import redirect_output
 from launcher.node.ranks import Ranks, export_for_torch, node_name, read_ranks
 from launcher.node.stop import StopFlag
@@ -65,6 +66,7 @@ def main(run_dir: str) -> None:
 
 def _work(plan: RunPlan, run: RunDir, ranks: Ranks, stop: StopFlag, watchdog: Watchdog) -> None:
     export_for_torch(ranks)
+    use_local_dir()
     own_extensions()
     from launcher.train.device import choose_device
 

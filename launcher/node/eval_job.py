@@ -18,6 +18,7 @@ from launcher.checkpoint.lineage import checkpoint_digest, read_provenance
 from launcher.config.cluster import Accelerator
 from launcher.errors import ExitCode, LauncherError, Problem, UserError
 from launcher.evaluate.request import Request, Results
+from launcher.node.local_dir import use_local_dir
 from launcher.process_id import process_id
 from launcher.publish import publish_json
 from launcher.rundir import EvalDir, RunDir
@@ -39,6 +40,7 @@ def main(folder: str, waits_for: str | None = None) -> None:
     while waits_for is not None and process_id(int(waits_for.partition(".")[0])) == waits_for:
         time.sleep(POLL_S)
     try:
+        use_local_dir()
         results = _evaluate(run, place, request)
     except Exception as error:
         known = isinstance(error, LauncherError)

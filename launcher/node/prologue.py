@@ -31,7 +31,7 @@ from launcher.node.data import prepare_data
 from launcher.node.epilogue import LEAVE_S, requeue_if_due
 from launcher.node.logs import redirect_output
 from launcher.node.ranks import node_name
-from launcher.node.rendezvous import master_address, master_port
+from launcher.node.rendezvous import meeting_point
 from launcher.node.supervisor import Start, batch_output, close, conclude
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -130,8 +130,7 @@ def prologue(run: RunDir, start: Start) -> dict[str, str]:
             variables["LAUNCHER_TEACHER"] = str(teacher)
         for name, folder in prepare_data(plan, model, plan.config.data.workers).items():
             variables[f"LAUNCHER_{name.upper()}_TOKENS"] = str(folder)
-        address, number = master_address(), int(start.job_id.partition(".")[0])
-        variables |= {"MASTER_ADDR": address, "MASTER_PORT": str(master_port(number))}
+        variables |= meeting_point(int(start.job_id.partition(".")[0]))
     except Exception as error:
         message = str(error) if isinstance(error, LauncherError) else traceback.format_exc()
         print(message, file=sys.stderr, flush=True)

@@ -1,8 +1,12 @@
-"""Where the ranks meet: an address of the first node, and a port that is free on it. Runs on that node."""
+"""Where the ranks meet: an address of the first node, and a port that is free on it. Runs on that node.
+
+`python -m launcher.node.rendezvous` prints it as `export` lines.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 
 from launcher.slurm_commands import node_address
@@ -29,3 +33,13 @@ def master_port(job_number: int) -> int:
                 continue
             return port
     raise RuntimeError(f"no port from {LOWEST_PORT} to {LOWEST_PORT + PORTS - 1} is free on {socket.gethostname()}")
+
+
+def meeting_point(job_number: int) -> dict[str, str]:
+    """The two variables that torch.distributed reads."""
+    return {"MASTER_ADDR": master_address(), "MASTER_PORT": str(master_port(job_number))}
+
+
+if __name__ == "__main__":
+    for name, value in meeting_point(int(os.environ["SLURM_JOB_ID"])).items():
+        print(f"export {name}={shlex.quote(value)}")

@@ -28,7 +28,8 @@ def own_extensions() -> None:
     if path.split(os.pathsep)[0] != own:
         os.environ["PATH"] = os.pathsep.join((own, path))
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    # Images share their prefix, and often the home of whoever runs them.
+    key = hashlib.sha256((sys.prefix + os.environ.get("LAUNCHER_IMAGE", "")).encode()).hexdigest()[:12]
     folder = cache / "torch_extensions" / f"launcher-{key}"
     if os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(folder)) == str(folder):
         drop_dead_locks(folder)

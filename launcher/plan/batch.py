@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from launcher.config.validate import AUTO
+from launcher.config.ranges import AUTO
 from launcher.errors import Problem
 from launcher.runplan import Batch
 

@@ -15,9 +15,10 @@ from typing import Any
 from launcher import fingerprint
 from launcher.config.cluster import ClusterKind
 from launcher.config.compose import compose
+from launcher.config.ranges import AUTO
 from launcher.config.schema import Config, ShapeConfig
 from launcher.config.search import search_path
-from launcher.config.validate import AUTO, READING_KEYS, secrets_in, validate
+from launcher.config.validate import READING_KEYS, secrets_in, validate
 from launcher.errors import Problem, UserError
 from launcher.models.shape import model_shape
 from launcher.plan.batch import plan_batch
@@ -26,6 +27,7 @@ from launcher.plan.fit import settled, tentative
 from launcher.plan.frozen import frozen_parameters
 from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
+from launcher.plan.mounts import mount_problems, mounts
 from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
 from launcher.plan.prompts import with_prompts
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
@@ -89,7 +91,7 @@ def plan_config(
         raise UserError(*_distinct(found))
     config = locate(config, work_dir)
     run_dir = RunDir(Path(config.runs_root) / run_id)
-    found += [*check_paths(config, run_dir), *secrets_in(config)]
+    found += [*check_paths(config, run_dir), *mount_problems(config, run_dir), *secrets_in(config)]
     asking = with_prompts(config)
     if isinstance(asking, Problem):
         found.append(asking)
@@ -126,7 +128,7 @@ def plan_config(
         data_cache=config.data.cache_dir,
         lead=lead,
         deepspeed=sized.deepspeed,
-        slurm=slurm_parameters(config.cluster, run_dir, run_id, lead) if slurm else None,
+        slurm=slurm_parameters(config.cluster, run_dir, run_id, lead, mounts(config, run_dir)) if slurm else None,
         data_job=data_job_parameters(config.cluster, run_dir, run_id) if own_data_job else None,
         fingerprint=fingerprint.take(config, train_data),
         accepted=[],

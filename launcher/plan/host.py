@@ -30,5 +30,5 @@ def host_gb(config: Config, memory: Memory, nodes: int) -> float:
 
 def too_little(config: Config, memory: Memory, nodes: int) -> bool:
     """Whether a node is asked for less; of a cluster that gives no figure nothing is known."""
-    limit = config.cluster.mem_gb_per_node
+    limit = config.cluster.node_memory_gb
     return bool(limit) and host_gb(config, memory, nodes) > float(limit or 0)

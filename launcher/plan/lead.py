@@ -6,8 +6,8 @@ import math
 
 from launcher.config.cluster import ClusterConfig
 from launcher.config.optimisers import state_bytes
+from launcher.config.ranges import AUTO
 from launcher.config.schema import Config, Dtype
-from launcher.config.validate import AUTO
 from launcher.runplan import Lead, Measured, Memory, Topology
 
 NODE_BYTES_PER_S = 0.5e9

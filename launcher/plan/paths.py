@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from launcher.config.adapter import AdapterKind
+from launcher.config.cluster import ClusterConfig
 from launcher.config.evaluate import scored_sets
 from launcher.config.schema import Config, Init
 from launcher.config.sources import HELD_OUT, Entry, held_out_sets, source_entries, typed, written
@@ -45,6 +47,7 @@ def locate(config: Config, work_dir: Path) -> Config:
     if rollouts is not None:
         options = {**options, "reward": absolute(rollouts.reward)}
     root = absolute(config.runs_root)
+    cluster = located(config.cluster, work_dir)
     return replace(
         config,
         runs_root=root,
@@ -55,10 +58,31 @@ def locate(config: Config, work_dir: Path) -> Config:
             train=entries(data.train, "data.train"),
             eval=_held_out_entries(data.eval, entries),
             chat_template=None if data.chat_template is None else absolute(data.chat_template),
-            cache_dir=absolute(data.cache_dir) if data.cache_dir else os.path.join(root, ".data"),
+            cache_dir=absolute(data.cache_dir) if data.cache_dir else _cache_dir(cluster.scratch_dir, root),
         ),
+        cluster=cluster,
         evaluate=replace(config.evaluate, prompts=absolute(prompts) if isinstance(prompts, str) else prompts),
     )
+
+
+def located(cluster: ClusterConfig, work_dir: Path) -> ClusterConfig:
+    """The profile with the paths of this machine's file systems absolute."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else os.path.abspath(work_dir / Path(path).expanduser())
+
+    software = cluster.software
+    conda = absolute(software.conda) if software.conda and software.conda[0] in "/~." else software.conda
+    return replace(
+        cluster,
+        scratch_dir=absolute(cluster.scratch_dir),
+        prologue=absolute(cluster.prologue),
+        software=replace(software, venv=absolute(software.venv), conda=conda),
+    )
+
+
+def _cache_dir(scratch_dir: str | None, runs_root: str) -> str:
+    return os.path.join(scratch_dir, "launcher-data") if scratch_dir else os.path.join(runs_root, ".data")
 
 
 def _held_out_entries(value: Any, entries: Callable[[Any, str], list[dict[str, Any]]]) -> Any:
@@ -138,6 +162,22 @@ def check_paths(config: Config, run: RunDir) -> Iterator[Problem]:
     yield from _check_root("runs_root", config.runs_root)
     assert config.data.cache_dir is not None, "located configs name it"
     yield from _check_root("data.cache_dir", config.data.cache_dir)
+    yield from check_site(config.cluster)
+
+
+def check_site(cluster: ClusterConfig) -> Iterator[Problem]:
+    """What of a located profile is missing on disk."""
+    if cluster.prologue is not None:
+        try:
+            Path(cluster.prologue).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            message = f"{cluster.prologue} cannot be read ({reason})"
+            yield Problem(where="cluster.prologue", message=message, valid="a file of shell commands, or null")
+    venv = cluster.software.venv
+    if venv is not None and not os.access(Path(venv) / "bin" / "python", os.X_OK):
+        message = f"{venv} is no virtual environment: it has no bin/python"
+        yield Problem(where="cluster.software.venv", message=message, remedy=f"python3 -m venv {shlex.quote(venv)}")
 
 
 def _check_chat_template(template: str | None) -> Iterator[Problem]:

@@ -7,17 +7,23 @@ it ended. Every value reaches the shell through shlex.
 from __future__ import annotations
 
 import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.config.cluster import ClusterConfig
-from launcher.rundir import RunDir
+from launcher.config.cluster import ClusterConfig, GpuRequest
+from launcher.plan.site import host_python, prepared, srun_options, starter
+from launcher.rundir import CheckDir, EvalDir, RunDir
 from launcher.runplan import Lead
 
 
-def slurm_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str, lead: Lead) -> dict[str, Any]:
-    """Keyword arguments of submitit's SlurmExecutor; None values are left out."""
+def slurm_parameters(
+    cluster: ClusterConfig, run_dir: RunDir, run_id: str, lead: Lead, mounts: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Keyword arguments of submitit's SlurmExecutor; None values are left out.
+
+    `mounts` are the folders that a container must see.
+    """
     parameters: dict[str, Any] = {
         "job_name": run_id,
         "nodes": cluster.nodes,
@@ -31,18 +37,16 @@ def slurm_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str, lead:
         "exclude": cluster.exclude,
         "exclusive": cluster.exclusive or None,
         "cpus_per_task": cluster.cpus_per_gpu,
-        "mem": None if cluster.mem_gb_per_node is None else f"{cluster.mem_gb_per_node}G",
-        "gres": ":".join(str(part) for part in ("gpu", cluster.gpu_type, cluster.gpus_per_node) if part is not None),
-        # submitit's default key is refused on clusters that track them.
-        "wckey": None,
+        "mem": None if cluster.node_memory_gb is None else f"{cluster.node_memory_gb}G",
+        **_gpus(cluster, cluster.gpus_per_node),
+        "wckey": cluster.wckey,
         "stderr_to_stdout": True,
-        "additional_parameters": {"requeue": True},
-        "srun_args": _srun_args(cluster),
-        "setup": _setup(cluster, run_dir.root),
-        "teardown": _teardown(run_dir.root),
+        "additional_parameters": {"requeue": True, **_reservation(cluster)},
+        "srun_args": [*_srun_args(cluster), *srun_options(cluster, run_dir.code, mounts)],
+        "python": starter(cluster, run_dir.code, mounts),
+        "setup": _setup(cluster, run_dir),
+        "teardown": _teardown(cluster, run_dir.root),
     }
-    if cluster.reservation is not None:
-        parameters["additional_parameters"]["reservation"] = cluster.reservation
     return {key: value for key, value in parameters.items() if value is not None}
 
 
@@ -60,21 +64,30 @@ def data_job_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) ->
         "exclude": cluster.exclude,
         "cpus_per_task": job.cpus,
         "mem": f"{job.mem_gb}G",
-        "wckey": None,
+        "wckey": cluster.wckey,
         "stderr_to_stdout": True,
         # It goes on where it was, so a preempted one may as well come back.
         "additional_parameters": {"requeue": True},
         "srun_args": [f"--cpus-per-task={job.cpus}"],
-        "setup": _environment(cluster, run_dir.root),
+        "python": shlex.quote(host_python(cluster)),
+        "setup": prepared(cluster, run_dir.code, _prologue(cluster, run_dir)),
     }
     return {key: value for key, value in parameters.items() if value is not None}
 
 
-def eval_job_parameters(cluster: ClusterConfig, folder: Path, name: str, *, goes_on: bool = False) -> dict[str, Any]:
+def eval_job_parameters(
+    cluster: ClusterConfig,
+    folder: Path,
+    name: str,
+    *,
+    prologue: Path | None,
+    mounts: Sequence[str] = (),
+    goes_on: bool = False,
+) -> dict[str, Any]:
     """The same for a job that runs benchmarks, or in which a teacher answers: one task, and the code that lies in its
-    own `folder`. `goes_on`: requeued, it goes on where it was.
+    own `folder`. `prologue` is a copy of the site's; `goes_on`: requeued, it goes on where it was.
     """
-    job = cluster.eval_job
+    job, code = cluster.eval_job, EvalDir(folder).code
     parameters: dict[str, Any] = {
         "job_name": name,
         "nodes": 1,
@@ -87,19 +100,68 @@ def eval_job_parameters(cluster: ClusterConfig, folder: Path, name: str, *, goes
         "exclude": cluster.exclude,
         "cpus_per_task": job.cpus,
         "mem": None if job.mem_gb is None else f"{job.mem_gb}G",
-        "gres": ":".join(str(part) for part in ("gpu", cluster.gpu_type, job.gpus) if part is not None),
-        "wckey": None,
+        **_gpus(cluster, job.gpus),
+        "wckey": cluster.wckey,
         "stderr_to_stdout": True,
         # Benchmarks would begin from the beginning, and results that are there would be made again.
-        "additional_parameters": {"requeue": True} if goes_on else {"no_requeue": True},
-        "srun_args": [f"--cpus-per-task={job.cpus}"],
-        "setup": _environment(cluster, folder),
+        "additional_parameters": {"requeue" if goes_on else "no_requeue": True, **_reservation(cluster)},
+        "srun_args": [f"--cpus-per-task={job.cpus}", *srun_options(cluster, code, mounts)],
+        "python": starter(cluster, code, mounts),
+        "setup": prepared(cluster, code, prologue if cluster.prologue is not None else None),
     }
-    if job.gpus == 0:
-        del parameters["gres"]
-    if cluster.reservation is not None:
-        parameters["additional_parameters"]["reservation"] = cluster.reservation
     return {key: value for key, value in parameters.items() if value is not None}
+
+
+def check_job_parameters(cluster: ClusterConfig, folder: CheckDir, nodes: int, time_min: int) -> dict[str, Any]:
+    """The same for the job that checks a cluster: ranks as a run's, which only meet, measure and leave."""
+    mounts = [str(folder.root)] if cluster.software.image is not None else []
+    code = folder.code
+    meeting = f"launcher_environment=$({_python(cluster, 'launcher.node.rendezvous')}) || exit"
+    parameters: dict[str, Any] = {
+        "job_name": "launcher-doctor",
+        "nodes": nodes,
+        "ntasks_per_node": cluster.gpus_per_node,
+        "time": time_min,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "exclude": cluster.exclude,
+        "exclusive": cluster.exclusive or None,
+        "cpus_per_task": cluster.cpus_per_gpu,
+        "mem": None if cluster.node_memory_gb is None else f"{cluster.node_memory_gb}G",
+        **_gpus(cluster, cluster.gpus_per_node),
+        "wckey": cluster.wckey,
+        "stderr_to_stdout": True,
+        "additional_parameters": {"no_requeue": True, **_reservation(cluster)},
+        "srun_args": [*_srun_args(cluster), *srun_options(cluster, code, mounts)],
+        "python": starter(cluster, code, mounts),
+        "setup": [
+            *prepared(cluster, code, folder.prologue if cluster.prologue is not None else None),
+            meeting,
+            'eval "$launcher_environment"',
+        ],
+    }
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
+def _gpus(cluster: ClusterConfig, count: int) -> dict[str, str]:
+    """The parameter that asks for that many GPUs of each node."""
+    if count == 0 or cluster.gpu_request is GpuRequest.none:
+        return {}
+    asked = ":".join(str(part) for part in (cluster.gpu_type, count) if part is not None)
+    if cluster.gpu_request is GpuRequest.gpus_per_node:
+        return {"gpus_per_node": asked}
+    return {"gres": f"gpu:{asked}"}
+
+
+def _reservation(cluster: ClusterConfig) -> dict[str, str]:
+    return {} if cluster.reservation is None else {"reservation": cluster.reservation}
+
+
+def _prologue(cluster: ClusterConfig, run_dir: RunDir) -> Path | None:
+    """The run's copy of the site's prologue."""
+    return None if cluster.prologue is None else run_dir.prologue
 
 
 def _srun_args(cluster: ClusterConfig) -> list[str]:
@@ -110,45 +172,30 @@ def _srun_args(cluster: ClusterConfig) -> list[str]:
     return arguments
 
 
-def _python(module: str, *arguments: str) -> str:
-    return shlex.join([sys.executable, "-m", module, *arguments])
+def _python(cluster: ClusterConfig, module: str, *arguments: str) -> str:
+    return shlex.join([host_python(cluster), "-m", module, *arguments])
 
 
-def _word(value: str) -> str:
-    """One word of bash. sbatch takes a carriage return before a line's end for a script written on DOS."""
-    return shlex.quote(value).replace("\r", "'$'\\r''")
-
-
-def _environment(cluster: ClusterConfig, run_dir: Path) -> list[str]:
-    code = shlex.quote(str(run_dir / "code"))
-    exports = [f"export {name}={_word(value)}" for name, value in sorted(cluster.environment.items())]
+def _setup(cluster: ClusterConfig, run_dir: RunDir) -> list[str]:
+    root = str(run_dir.root)
     return [
-        "umask 077",
-        # `python -m` puts the working directory first on the path: a checkout there would shadow the snapshot.
-        f"cd -- {code}",
-        f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
-        *exports,
-    ]
-
-
-def _setup(cluster: ClusterConfig, run_dir: Path) -> list[str]:
-    return [
-        *_environment(cluster, run_dir),
-        f"launcher_environment=$({_python('launcher.node.prologue', str(run_dir))}) || "
+        *prepared(cluster, run_dir.code, _prologue(cluster, run_dir)),
+        f"launcher_environment=$({_python(cluster, 'launcher.node.prologue', root)}) || "
         # One that was killed could not say so, nor ask for another start.
-        f"{{ launcher_status=$?; {_epilogue(run_dir)}; exit $launcher_status; }}",
+        f"{{ launcher_status=$?; {_epilogue(cluster, run_dir.root)}; exit $launcher_status; }}",
         'eval "$launcher_environment"',
     ]
 
 
-def _teardown(run_dir: Path) -> list[str]:
+def _teardown(cluster: ClusterConfig, run_dir: Path) -> list[str]:
+    epilogue = _epilogue(cluster, run_dir)
     return [
         "launcher_status=$?",
         # Killed alone, it is run again: nobody else would put the job back into the queue.
-        f"{_epilogue(run_dir)}; [ $? -ne 137 ] || {_epilogue(run_dir)}",
+        f"{epilogue}; [ $? -ne 137 ] || {epilogue}",
         'exit "$launcher_status"',
     ]
 
 
-def _epilogue(run_dir: Path) -> str:
-    return f'{_python("launcher.node.epilogue", str(run_dir))} "$launcher_status"'
+def _epilogue(cluster: ClusterConfig, run_dir: Path) -> str:
+    return f'{_python(cluster, "launcher.node.epilogue", str(run_dir))} "$launcher_status"'

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher.checkpoint.manifest import committed_steps
 from launcher.cluster import executor
@@ -21,6 +22,7 @@ from launcher.evaluate.request import Request, Results
 from launcher.evaluate.task_files import copy_tasks, digest, is_file
 from launcher.objectives.registry import objective_of
 from launcher.plain import plain
+from launcher.plan.mounts import hub_folders, mounts
 from launcher.plan.slurm import eval_job_parameters
 from launcher.publish import publish_json
 from launcher.rundir import EvalDir, RunDir
@@ -79,7 +81,7 @@ def evaluate(run: RunDir, asked: Asked, cluster: Executor | None = None) -> Queu
     try:
         request = _freeze(run, plan, folder, asked, after)
         name = f"{plan.run_id}-{request.name}"
-        parameters = eval_job_parameters(plan.config.cluster, folder.root, name) if kind is ClusterKind.slurm else {}
+        parameters = _parameters(plan, run, folder, name) if kind is ClusterKind.slurm else {}
         job_id = carrier.submit_eval_job(plan, folder.root, parameters, after=after)
     except BaseException:
         shutil.rmtree(folder.root, ignore_errors=True)
@@ -88,6 +90,14 @@ def evaluate(run: RunDir, asked: Asked, cluster: Executor | None = None) -> Queu
     publish_json(folder.job, plain(job))
     record(run, Event.eval_submitted, 0, name=request.name, job_id=job_id, tasks=request.tasks)
     return Queued(folder=folder, job=job, after=after)
+
+
+def _parameters(plan: RunPlan, run: RunDir, folder: EvalDir, name: str) -> dict[str, Any]:
+    """submitit's. Tasks may come from the hub, so an image must see its cache, too."""
+    seen = mounts(plan.config, run)
+    if seen:
+        seen = list(dict.fromkeys([*seen, *map(str, hub_folders(plan.config.cluster.variables))]))
+    return eval_job_parameters(plan.config.cluster, folder.root, name, prologue=run.prologue, mounts=seen)
 
 
 def _require_sense(plan: RunPlan, asked: Asked) -> None:

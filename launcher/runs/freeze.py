@@ -62,6 +62,8 @@ def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
     publish_json(run.environment, environment())
     if plan.config.data.chat_template is not None:
         publish_text(run.chat_template, Path(plan.config.data.chat_template).read_text(encoding="utf-8"))
+    if plan.config.cluster.prologue is not None:
+        publish_text(run.prologue, Path(plan.config.cluster.prologue).read_text(encoding="utf-8"))
     rollouts = objective_of(plan.config).needs.rollouts
     if rollouts is not None and not rollouts.by_model:
         publish_text(run.reward, Path(rollouts.reward).read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher.cluster import executor
 from launcher.cluster.protocol import Executor, Job, QueueState
@@ -19,6 +20,7 @@ from launcher.errors import DoesNotHoldError, Problem, UserError
 from launcher.evaluate.generation_request import PROGRESS, Generated, GenerationRequest, marks_of
 from launcher.models.shape import looks_local
 from launcher.plain import plain
+from launcher.plan.mounts import hub_folders, outermost
 from launcher.plan.slurm import eval_job_parameters
 from launcher.publish import publish_json
 from launcher.rundir import EvalDir
@@ -82,7 +84,7 @@ def generate(plan: RunPlan, wanted: Wanted, cluster: Executor | None = None) -> 
             _freeze(plan, folder, request)
         name = "generate-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", wanted.out.name)[:MOST_NAME]
         slurm = kind is ClusterKind.slurm
-        parameters = eval_job_parameters(plan.config.cluster, folder.root, name, goes_on=True) if slurm else {}
+        parameters = _parameters(plan, wanted, teacher, folder, name) if slurm else {}
         for left in (folder.failure, folder.results):
             left.unlink(missing_ok=True)
         job_id = carrier.submit_generation(plan, folder.root, parameters)
@@ -93,6 +95,25 @@ def generate(plan: RunPlan, wanted: Wanted, cluster: Executor | None = None) -> 
     job = Job(kind=kind.value, job_id=job_id, host=socket.gethostname(), submission=1)
     publish_json(folder.job, plain(job))
     return Queued(folder=folder, job=job)
+
+
+def _parameters(plan: RunPlan, wanted: Wanted, teacher: str, folder: EvalDir, name: str) -> dict[str, Any]:
+    """submitit's."""
+    cluster, seen = plan.config.cluster, list[Path]()
+    if cluster.software.image is not None:
+        known = Path(teacher)
+        rows = [Path(path).parent for source in plan.train_data.sources for path in source.paths]
+        seen = outermost(
+            [wanted.out.parent, *rows, *([known] if known.is_absolute() else hub_folders(cluster.variables))]
+        )
+    return eval_job_parameters(
+        cluster, folder.root, name, prologue=_prologue(folder), mounts=list(map(str, seen)), goes_on=True
+    )
+
+
+def _prologue(folder: EvalDir) -> Path:
+    """The job's copy of the site's prologue."""
+    return folder.root / "prologue.sh"
 
 
 def _teacher(wanted: Wanted) -> str:
@@ -171,6 +192,8 @@ def _require_same(folder: EvalDir, request: GenerationRequest, carrier: Executor
 def _freeze(plan: RunPlan, folder: EvalDir, request: GenerationRequest) -> None:
     folder.root.mkdir(mode=0o700)
     snapshot(folder.code)
+    if plan.config.cluster.prologue is not None:
+        shutil.copyfile(plan.config.cluster.prologue, _prologue(folder))
     if request.chat_template is not None:
         assert plan.config.data.chat_template is not None
         shutil.copyfile(plan.config.data.chat_template, request.chat_template)

@@ -115,7 +115,7 @@ def _restored_on_failure(run: RunDir) -> Iterator[None]:
     """What was frozen before stands again if the block raises."""
     files = [
         path
-        for path in (run.plan, run.config, run.overrides, run.environment, run.chat_template, run.reward)
+        for path in (run.plan, run.config, run.overrides, run.environment, run.chat_template, run.reward, run.prologue)
         if path.exists()
     ]
     kept = {path: path.read_text(encoding="utf-8") for path in files}
