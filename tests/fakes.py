@@ -6,7 +6,7 @@ import functools
 import json
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ class FakeSlurm:
         """What `scontrol show` prints; with `refusing`, a requeue is refused with those words."""
         refused = f"[ $1 = requeue ] && {{ echo '{refusing}' >&2; exit 1; }};" if refusing else ""
         self._write("scontrol", f"{self._refuse}; {refused} [ $1 = show ] && echo '{shown}'; true")
+
+    def show(self, answers: Mapping[str, Path]) -> None:
+        """What `scontrol show THING` prints, by thing: a file's content."""
+        cases = "".join(f"{thing}) cat {file};; " for thing, file in answers.items())
+        self._write("scontrol", f'{self._refuse}; case "$2" in {cases} esac')
 
     def refuse_after(self, calls: int, words: str) -> None:
         """sbatch takes so many jobs, and then fails with these words."""

@@ -33,6 +33,7 @@ VERBS = {
     "sync": "upload to W&B what a run could only write down",
     "diff": "where two runs differ: config, data, code, environment, result",
     "export": "write a Hugging Face model directory",
+    "doctor": "check a Slurm cluster; write a first profile of it",
     "eval": "run benchmarks of a run; without --tasks, show one run's results or two runs' side by side",
 }
 """Each has a module of its name in this package, with `arguments(parser)` and `run(options) -> ExitCode`."""

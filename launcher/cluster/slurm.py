@@ -13,7 +13,7 @@ from typing import Any
 
 from launcher.cluster.protocol import Job, QueueState
 from launcher.errors import ClusterError, Problem
-from launcher.rundir import EvalDir
+from launcher.rundir import CheckDir, EvalDir
 from launcher.runplan import RunPlan
 
 QUERY_TIMEOUT_S = 20
@@ -122,6 +122,31 @@ def _sbatch(parameters: Mapping[str, object], entry: Callable[[str], None], run_
             return str(executor.submit(entry, run_dir).job_id)
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError) as error:
         raise _refused("sbatch", str(error)) from error
+
+
+def submit_check_job(parameters: Mapping[str, Any], folder: CheckDir) -> str:
+    """Queue the job that checks a cluster, as a run is queued; its id."""
+    from launcher.node.check_job import main
+
+    return _sbatch(parameters, main, str(folder.root), folder.submission)
+
+
+def refusal(parameters: Mapping[str, Any], folder: Path) -> str | None:
+    """Why Slurm would not take a job of those parameters; None if it would. Nothing is queued."""
+    words = text(parameters, folder)
+    result = subprocess.run(
+        ["sbatch", "--test-only"], input=words, capture_output=True, text=True, check=False, timeout=QUERY_TIMEOUT_S
+    )
+    lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in result.stderr.splitlines()]
+    return None if result.returncode == 0 else "; ".join(dict.fromkeys(lines)) or f"status {result.returncode}"
+
+
+def answer(*command: str) -> str:
+    """What a Slurm command prints; ClusterError if it fails."""
+    result = _run(*command)
+    if result.returncode != 0:
+        raise _refused(command[0], result.stderr or result.stdout)
+    return result.stdout
 
 
 def _require(command: str) -> None:

@@ -25,12 +25,16 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from launcher.config import store
+from launcher.config.cluster import ClusterConfig
 from launcher.config.schema import Config
 from launcher.config.search import SearchPath
+from launcher.config.survival import HealthConfig
 from launcher.decode import BROKEN, read
-from launcher.errors import Problem, closest_first
+from launcher.errors import Problem, UserError, closest_first
 from launcher.plain import plain
 
+BASE = "launcher"
+"""The values behind every recipe, which no recipe needs to be named for."""
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing raises when a person made a mistake, in a file or on the command line (ValueError: `zero=3`)."""
 
@@ -119,6 +123,35 @@ def parse(text: str) -> Override | Problem:
 def group_choice(recipe: str, override: Override, search: SearchPath) -> Any:
     """The values of one group as `group=choice` selects them, composed beside everything else of the recipe."""
     return _compose(recipe, [str(override.input_line)], search, typed=False)[override.key_or_group]
+
+
+def compose_profile(overrides: Sequence[str], search: SearchPath) -> tuple[ClusterConfig, HealthConfig]:
+    """A cluster profile by itself, with the limits that nodes are held to; UserError for what is wrong with either.
+
+    `overrides` choose it (`cluster=NAME`) and change it (`cluster.KEY=VALUE`).
+    """
+    problems: list[Problem] = []
+    for text in overrides:
+        override = parse(text)
+        if isinstance(override, Problem):
+            problems.append(override)
+        elif override.key_or_group == "cluster" and override.value() not in search.choices("cluster"):
+            problems.append(_no_such_choice(override, search))
+        elif override.key_or_group.split(".")[0] != "cluster":
+            valid = "cluster=NAME, cluster.KEY=VALUE"
+            problems.append(Problem(where=text, message="this is no key of a profile", valid=valid))
+    if problems:
+        raise UserError(*problems)
+    words = [f"++{text.lstrip('+')}" if text.lstrip("+").startswith("cluster.") else text for text in overrides]
+    try:
+        values = _compose(BASE, words, search, typed=False)
+    except REFUSALS as error:
+        raise UserError(_in_files(BASE, error)) from error
+    cluster = read(ClusterConfig, values["cluster"], "cluster", problems)
+    health = read(HealthConfig, values["health"], "health", problems)
+    if problems:
+        raise UserError(*problems)
+    return cluster, health
 
 
 def is_group(override: Override, search: SearchPath) -> bool:

@@ -49,13 +49,16 @@ def _disk(folder: Path, least_gb: float) -> Iterator[str]:
         yield f"{system.f_favail} inodes are free on the file system of {folder}"
 
 
-def _clock(folder: Path, most_s: float) -> Iterator[str]:
-    """The node's clock against the file server's, which all nodes share."""
+def clock_skew_s(folder: Path) -> float:
+    """Seconds by which this machine's clock is ahead of the file server's, which all nodes share."""
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         file.write(b"now")
         file.flush()
-        now = time.time()
-        skew_s = now - os.fstat(file.fileno()).st_mtime
+        return time.time() - os.fstat(file.fileno()).st_mtime
+
+
+def _clock(folder: Path, most_s: float) -> Iterator[str]:
+    skew_s = clock_skew_s(folder)
     if abs(skew_s) > most_s:
         yield f"its clock differs by {skew_s:.0f} s from the file system's (health.max_clock_skew_s={most_s:g})"
 

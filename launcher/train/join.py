@@ -20,13 +20,11 @@ from launcher.node.ranks import Ranks, node_name
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
+from launcher.train.bandwidth import PROBE_ELEMENTS, bandwidth_gb_s
 from launcher.train.software import software
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
 """Longer than any phase: the watchdog, which knows the phases, is the one to end a rank that hangs."""
-PROBE_ELEMENTS = 1 << 22
-"""16 MiB of fp32: large enough to fill links, small enough to cost nothing."""
-PROBES = 3
 
 
 class UnhealthyError(LauncherError):
@@ -55,7 +53,7 @@ def join_all(plan: RunPlan, run: RunDir, ranks: Ranks, device: torch.device) -> 
     found: list[Any] = [None] * ranks.world_size
     dist.all_gather_object(found, _look(plan, run, ranks, device))
     _require_fit(run, ranks, found)
-    bandwidth = _bandwidth_gb_s(device, ranks.world_size)
+    bandwidth = bandwidth_gb_s(device, ranks.world_size, PROBE_ELEMENTS)
     least = plan.config.health.min_bandwidth_gb_s
     if ranks.rank == 0:
         nodes = len({node for node, _, _ in found})
@@ -103,22 +101,3 @@ def _require_fit(run: RunDir, ranks: Ranks, found: list[tuple[str, list[str], di
         Problem(where=f"node {node}", message="; ".join(dict.fromkeys(reasons))) for node, reasons in unfit.items()
     ]
     raise UnhealthyError(next(iter(unfit)), *problems)
-
-
-def _bandwidth_gb_s(device: torch.device, world_size: int) -> float | None:
-    """Bus bandwidth of an all-reduce, as NCCL's tests define it: 2·(n−1)/n × bytes ÷ time. None for a single rank."""
-    if world_size == 1:
-        return None
-    data = torch.zeros(PROBE_ELEMENTS, device=device)
-    times = []
-    for _ in range(1 + PROBES):
-        dist.barrier()
-        began = time.perf_counter()
-        dist.all_reduce(data)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - began)
-    # The first one connects; the slowest rank's time is everybody's.
-    slowest = torch.tensor(min(times[1:]), dtype=torch.float64, device=device)
-    dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
-    return round(2 * (world_size - 1) / world_size * data.nbytes / float(slowest) / 1e9, 3)

@@ -23,7 +23,7 @@ def test_help_tells_every_verb(capsys: Out) -> None:
 
 
 def test_the_verbs_are_those_of_the_contract() -> None:
-    verbs = "plan submit ls status why logs cancel resume data ckpt report sync diff export eval"
+    verbs = "plan submit ls status why logs cancel resume data ckpt report sync diff export doctor eval"
     assert list(VERBS) == verbs.split()
 
 
