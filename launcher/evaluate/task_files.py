@@ -6,9 +6,11 @@ task file on the command line means these too.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +35,36 @@ def is_file(task: str) -> bool:
     return task.endswith(ENDINGS) or "/" in task
 
 
-def copy_tasks(files: Sequence[str], target: Path, work_dir: Path) -> list[str]:
-    """Copy task files and what they name to `target`; the names of the tasks.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tasks:
+    """What task files name."""
+
+    names: list[str]
+    """Of the tasks, in the files' order."""
+    files: dict[str, Path]
+    """The files themselves and all that they name, by the place of their copies."""
+
+
+def read_tasks(files: Sequence[str], work_dir: Path) -> Tasks:
+    """The tasks of task files; copies nothing.
 
     Relative data files are looked for beside the task file, then in `work_dir`; absolute ones stay where they are.
     NotFoundError for what is missing, UserError for what is no task, or would let others' code run.
     """
+    found: dict[str, Path] = {}
+    names = [_task(work_dir / Path(name).expanduser(), found, work_dir) for name in files]
+    return Tasks(names=names, files=found)
+
+
+def copy_tasks(files: Sequence[str], target: Path, work_dir: Path) -> list[str]:
+    """Copy task files and what they name to `target`, as `read_tasks` finds them; the names of the tasks."""
+    tasks = read_tasks(files, work_dir)
     target.mkdir(mode=0o700)
-    return [_copy(work_dir / Path(name).expanduser(), target, work_dir) for name in files]
+    for name, source in tasks.files.items():
+        copy = target / name
+        copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copyfile(source, copy)
+    return tasks.names
 
 
 def digest(folder: Path) -> str:
@@ -51,8 +75,8 @@ def digest(folder: Path) -> str:
     return hasher.hexdigest()[:16]
 
 
-def _copy(path: Path, target: Path, work_dir: Path) -> str:
-    document = _copied_document(path, target, work_dir)
+def _task(path: Path, found: dict[str, Path], work_dir: Path) -> str:
+    document = _document(path, found, work_dir)
     named = document.get("task", document.get("group"))
     name = document.get("group") if isinstance(named, list) else named
     if not isinstance(name, str):
@@ -62,21 +86,21 @@ def _copy(path: Path, target: Path, work_dir: Path) -> str:
     return name
 
 
-def _copied_document(path: Path, target: Path, work_dir: Path) -> dict[str, Any]:
-    """The file's content, that of the files it includes below it; copies all of them."""
+def _document(path: Path, found: dict[str, Path], work_dir: Path) -> dict[str, Any]:
+    """The file's content, that of the files it includes below it; all of them are added to `found`."""
     document = _read(path)
     _refuse_unsafe(path, document)
-    _place(path, path.name, target)
+    _place(path, path.name, found)
     included = document.get("include", [])
     for name in [included] if isinstance(included, str) else included:
-        document = {**_copied_document(path.parent / str(name), target, work_dir), **document}
+        document = {**_document(path.parent / str(name), found, work_dir), **document}
     if any(text.startswith("!function ") for _, text in _texts(document)):
         # One of them may import another.
         for source in path.parent.glob("*.py"):
-            _place(source, source.name, target)
+            _place(source, source.name, found)
     for name in _data_files(document):
         if not Path(name).is_absolute():
-            _place(_found(name, path, work_dir), name, target)
+            _place(_data_file(name, path, work_dir), name, found)
     return document
 
 
@@ -84,7 +108,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Tasks)
     except OSError as error:
-        raise NotFoundError(Problem(where="--tasks", message=f"{path}: {error.strerror}")) from error
+        raise NotFoundError(Problem(where=str(path), message=str(error.strerror))) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(Problem(where=str(path), message=f"it is no YAML: {error}")) from error
     if not isinstance(document, dict):
@@ -104,19 +128,18 @@ def _refuse_unsafe(path: Path, document: Mapping[str, Any]) -> None:
         )
 
 
-def _place(source: Path, name: str, target: Path) -> None:
-    """Copy a file to its relative `name` below `target`."""
+def _place(source: Path, name: str, found: dict[str, Path]) -> None:
+    """Note a file under the relative `name` that its copy gets."""
     if ".." in Path(name).parts:
         raise UserError(
             Problem(where=name, message="it leads out of the task's folder", valid="a file beside or below")
         )
     if not source.is_file():
         raise NotFoundError(Problem(where=str(source), message="there is no such file"))
-    copy = target / name
-    if copy.exists() and copy.read_bytes() != source.read_bytes():
+    name = str(Path(name))
+    if name in found and not filecmp.cmp(found[name], source, shallow=False):
         raise UserError(Problem(where=str(source), message=f"another task brings another {name}", remedy="rename one"))
-    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    shutil.copyfile(source, copy)
+    found[name] = source
 
 
 def _data_files(document: Mapping[str, Any]) -> Iterator[str]:
@@ -125,7 +148,7 @@ def _data_files(document: Mapping[str, Any]) -> Iterator[str]:
     yield from (text for _, text in _texts(files))
 
 
-def _found(name: str, path: Path, work_dir: Path) -> Path:
+def _data_file(name: str, path: Path, work_dir: Path) -> Path:
     beside = path.parent / name
     return beside if beside.exists() else work_dir / name
 
