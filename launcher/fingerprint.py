@@ -18,7 +18,7 @@ from launcher.models.teacher import teacher_model
 from launcher.plain import plain
 from launcher.runplan import Fingerprint, RunPlan
 
-LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "watchdog", "health", "evaluate")
+LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "watchdog", "health", "evaluate", "then")
 """Config groups that change where and how a run is carried out, not what comes of it."""
 LAUNCH_DATA_SETTINGS = ("cache_dir", "workers", "slices")
 """The same within `data`."""

@@ -127,6 +127,11 @@ class RunDir:
         return self.submissions / "job.json"
 
     @property
+    def then(self) -> Path:
+        """The jobs that follow training; absent if none ever did."""
+        return self.submissions / "then.json"
+
+    @property
     def cancel_request(self) -> Path:
         """Exists once a user asked to stop."""
         return self.submissions / "cancel.json"
@@ -203,6 +208,29 @@ class AttemptDir:
     def skipped_rows(self, step: int) -> Path:
         """The samples that were skipped after going back to `step`."""
         return self.root / f"skipped-{step:08d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StageDir:
+    """Paths that the folders of all jobs that follow training have in common."""
+
+    root: Path
+    """RUN_DIR/submit/NNNN/export, or RUN_DIR/evals/NAME."""
+
+    @property
+    def submission(self) -> Path:
+        """What submitit wrote, or the log of the process."""
+        return self.root / "submit"
+
+    @property
+    def results(self) -> Path:
+        """What came out; absent until all of it is there."""
+        return self.root / "results.json"
+
+    @property
+    def failure(self) -> Path:
+        """Why nothing came out, where it can be said."""
+        return self.root / "failure.json"
 
 
 @dataclass(frozen=True, slots=True)

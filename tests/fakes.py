@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.checkpoint.manifest import MANIFEST_VERSION, Manifest, Shard, step_folder
-from launcher.cluster.protocol import Job, QueueState
+from launcher.cluster.protocol import Job, QueueState, StageJob
 from launcher.config.survival import Action
 from launcher.digest import file_sha256
 from launcher.errors import ClusterError, Problem
@@ -105,10 +105,11 @@ class FakeSlurm:
         self._write("scontrol", f'{self._refuse}; case "$2" in {cases} esac')
 
     def refuse_after(self, calls: int, words: str) -> None:
-        """sbatch takes so many jobs, and then fails with these words."""
-        counted = f"[ $(grep -c ^sbatch {self._calls}) -le {calls} ]"
-        taken = f"echo PENDING > {self._state}; echo 'Submitted batch job 42'"
-        self._write("sbatch", f"{self._refuse}; {counted} || {{ echo '{words}' >&2; exit 1; }}; {taken}")
+        """sbatch takes so many jobs, as 42, 43 …, and then fails with these words."""
+        count = f"count=$(grep -c ^sbatch {self._calls})"
+        counted = f"{count}; [ $count -le {calls} ] || {{ echo '{words}' >&2; exit 1; }}"
+        taken = f"echo PENDING > {self._state}; echo Submitted batch job $((41 + count))"
+        self._write("sbatch", f"{self._refuse}; {counted}; {taken}")
 
     def accept(self) -> None:
         """Refuse no more."""
@@ -146,6 +147,7 @@ class FakeQueue:
         self._answers = list(answers)
         self.asked = 0
         self.stopped: list[str] = []
+        self.withdrawn: list[str] = []
 
     def state(self, job: Job) -> QueueState:
         """The next answer; None is an unreachable cluster."""
@@ -163,17 +165,19 @@ class FakeQueue:
         """Never called here."""
         raise AssertionError
 
-    def submit_eval_job(self, plan: object, folder: Path, parameters: object, *, after: str | None = None) -> str:
-        """Never called here."""
-        raise AssertionError
-
-    def submit_generation(self, plan: object, folder: Path, parameters: object) -> str:
+    def submit_stage(
+        self, plan: object, stage: StageJob, *, after: str | None = None, needs_success: bool = False
+    ) -> str:
         """Never called here."""
         raise AssertionError
 
     def stop(self, job: Job) -> None:
         """Note it."""
         self.stopped.append(job.job_id)
+
+    def withdraw(self, job: Job) -> None:
+        """Note it."""
+        self.withdrawn.append(job.job_id)
 
 
 @functools.cache

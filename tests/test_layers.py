@@ -42,6 +42,7 @@ TORCH_FREE = (
     "evaluate.scores",
     "evaluate.side_by_side",
     "evaluate.task_files",
+    "evaluate.task_names",
     "models.shape",
     "measures",
     "objectives.registry",

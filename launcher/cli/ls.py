@@ -14,6 +14,7 @@ from launcher.errors import ClusterError, ExitCode
 from launcher.plain import plain
 from launcher.runs.family import forest
 from launcher.runs.find import all_runs
+from launcher.runs.stages import TRAIN, StageState
 from launcher.runs.status import AskQueue, Status, ask_cluster, status
 
 HEADINGS = ("RUN", "STATE", "STEP", "CHECKPOINT", "ATTEMPTS", "JOB")
@@ -75,7 +76,22 @@ def _tree(found: list[Status], lineages: dict[str, Lineage], options: argparse.N
 
 def table(found: list[Status]) -> str:
     """Columns under headings."""
-    return columns([HEADINGS, *(_row(item) for item in found)])
+    return columns(_with_stages(found, HEADINGS, [_row(item) for item in found]))
+
+
+def _with_stages(found: list[Status], headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Headings and rows, with one more column where a run is a chain: the stage it has come to after training."""
+    if not any(item.stages for item in found):
+        return [headings, *rows]
+    return [(*headings, "THEN"), *((*row, _then(item)) for row, item in zip(rows, found, strict=True))]
+
+
+def _then(item: Status) -> str:
+    later = [stage for stage in item.stages if stage.name not in ("prepare", TRAIN)]
+    if not later:
+        return ""
+    stage = next((stage for stage in later if stage.state is not StageState.COMPLETED), later[-1])
+    return f"{stage.name} {stage.state.value}"
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from launcher.config.then import Stage
+from launcher.errors import Problem, UserError, closest_first
 from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
 from launcher.runs.find import find
 
 RUNS_ROOT = "LAUNCHER_RUNS_ROOT"
@@ -30,6 +33,48 @@ def override_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="conf/ and recipes/ of your own, searched before the shipped ones",
     )
+
+
+def then_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--then` and `--tasks`, which are other words for overrides of group `then`."""
+    parser.add_argument(
+        "--then",
+        action="append",
+        metavar="STAGE",
+        help="what follows the training, as a job of its own: export, or eval (of --tasks), which exports first",
+    )
+    parser.add_argument("--tasks", metavar="A,B", help="what eval asks: tasks of lm-evaluation-harness, files (.yaml)")
+
+
+def then_overrides(options: argparse.Namespace) -> list[str]:
+    """The overrides that `--then` and `--tasks` stand for; UserError where the two do not go together."""
+    stages = [stage for words in options.then or () for stage in words.split(",")]
+    tasks = None if options.tasks is None else [task for task in options.tasks.split(",") if task]
+    valid = [stage.value for stage in Stage]
+    problems = [
+        Problem(where="--then", message=f"{stage!r} is no stage", valid=", ".join(closest_first(stage, valid)))
+        for stage in stages
+        if stage not in valid
+    ]
+    if tasks is not None and Stage.eval.value not in stages:
+        problems.append(Problem(where="--tasks", message="nothing asks them", remedy="add --then eval"))
+    if tasks == []:
+        problems.append(Problem(where="--tasks", message="it names none", valid="hellaswag,arc_easy, my_task.yaml, …"))
+    if problems:
+        raise UserError(*problems)
+    quoted = ",".join(_quoted(task) for task in tasks or ())
+    return [*(["then.export=true"] if stages else []), *([f"then.tasks=[{quoted}]"] if tasks else [])]
+
+
+def require_tasks(plan: RunPlan, options: argparse.Namespace) -> None:
+    """UserError if `--then eval` was typed and neither the command nor the recipe says what is asked."""
+    if any(Stage.eval.value in words.split(",") for words in options.then or ()) and not plan.config.then.tasks:
+        raise UserError(Problem(where="--then", message="eval of what?", remedy="add --tasks A,B"))
+
+
+def _quoted(text: str) -> str:
+    """A text as Hydra's grammar takes any."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def run_argument(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +101,7 @@ def overrides(options: argparse.Namespace) -> list[str]:
     """The overrides typed, `--runs-root` among them; one typed as an override comes later and wins."""
     if options.runs_root is None:
         return list(options.overrides)
-    root = str(options.runs_root.expanduser().absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"runs_root='{root}'", *options.overrides]
+    return [f"runs_root={_quoted(str(options.runs_root.expanduser().absolute()))}", *options.overrides]
 
 
 def print_json(document: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from launcher.config.evaluate import scored_sets
 from launcher.config.sources import typed
 from launcher.config.survival import Action
+from launcher.config.then import Stage
 from launcher.data.feed.largest import record_type
 from launcher.data.source import DataSpec
 from launcher.objectives.protocol import Teacher
@@ -17,6 +18,7 @@ from launcher.plan.host import copy_gb, offloaded_gb, too_little
 from launcher.plan.lead import too_short
 from launcher.plan.memory import MARGIN, fits
 from launcher.plan.prepared import trained_tokens
+from launcher.plan.then import export_gb
 from launcher.runplan import RunPlan
 
 INDENT = 14
@@ -36,6 +38,7 @@ def page(plan: RunPlan) -> str:
         "Data": _data(plan),
         "Checkpoints": _checkpoints(plan),
         "Stopping": _stopping(plan),
+        "Then": _then(plan),
         "Tracking": _tracking(plan),
         "Slurm": _slurm(plan),
         "Fingerprint": _fingerprint(plan),
@@ -233,6 +236,21 @@ def _stopping(plan: RunPlan) -> Iterator[str]:
         names = [name for name, value in policy.items() if value == action.value]
         if names:
             yield f"{action.value.replace('_', ' ')}: {', '.join(names)}"
+
+
+def _then(plan: RunPlan) -> Iterator[str]:
+    then, cluster = plan.config.then, plan.config.cluster
+    shapes = {
+        Stage.export: _count(cluster.export_job.cpus, "CPU core")
+        + f" and {cluster.export_job.mem_gb or export_gb(plan.config, plan.memory)} GB",
+        Stage.eval: _count(cluster.eval_job.gpus, "GPU") + f" and {_count(cluster.eval_job.cpus, 'CPU core')}",
+    }
+    for stage in then.stages:
+        tasks = f" ({', '.join(then.tasks)})" if stage is Stage.eval else ""
+        where = "a process on this machine" if plan.slurm is None else f"a job of {shapes[stage]}"
+        yield f"{stage.value}{tasks}: {where}"
+    if not then.stages:
+        yield "nothing (`--then export`, `--then eval --tasks A,B`)"
 
 
 def _tracking(plan: RunPlan) -> Iterator[str]:

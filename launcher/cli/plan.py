@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from launcher.cli.options import json_argument, overrides, print_json, recipe_arguments
+from launcher.cli.options import (
+    json_argument,
+    overrides,
+    print_json,
+    recipe_arguments,
+    require_tasks,
+    then_arguments,
+    then_overrides,
+)
 from launcher.errors import ExitCode, Problem, UserError
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -14,6 +22,7 @@ from launcher.runplan import RunPlan
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     recipe_arguments(parser)
+    then_arguments(parser)
     form = parser.add_mutually_exclusive_group()
     json_argument(form)  # type: ignore[arg-type]
     form.add_argument("--sbatch", action="store_true", help="print the batch script")
@@ -23,7 +32,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Print the plan in the form asked for."""
+    options.overrides = [*options.overrides, *then_overrides(options)]
     plan = planned(options)
+    require_tasks(plan, options)
     if options.json:
         print_json(plan.to_json())
     elif options.sbatch:

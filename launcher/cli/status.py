@@ -7,6 +7,7 @@ import argparse
 from launcher.cli.options import json_argument, named_run, print_json, run_argument
 from launcher.errors import ExitCode
 from launcher.plain import plain
+from launcher.runs.stages import Stage, StageState
 from launcher.runs.status import Status, status
 from launcher.runs.words import counted
 
@@ -43,4 +44,17 @@ def _page(found: Status) -> str:
         else f"checkpoint.every_steps={found.checkpoint_interval} would lose the least time",
         "why": None if found.failure is None else f"`launcher why {found.run_id}` tells more",
     }
-    return "\n".join(f"{name:<11} {value}" for name, value in lines.items() if value is not None)
+    page = [f"{name:<11} {value}" for name, value in lines.items() if value is not None]
+    told = stage_lines(found.stages)
+    return "\n".join([*page, *(f"{'stages' if line is told[0] else '':<11} {line}" for line in told)])
+
+
+def stage_lines(stages: list[Stage]) -> list[str]:
+    """A line for each stage of a chain, and one for the log of each that failed; none for a run that is no chain."""
+    lines = []
+    for stage in stages:
+        reason = f": {stage.reason.splitlines()[0]}" if stage.reason else ""
+        lines.append(f"{stage.name:<8}{stage.state.value:<10} job {stage.job_id}{reason}")
+        if stage.state is StageState.FAILED and stage.log is not None:
+            lines.append(f"{'':<8}its log is {stage.log}")
+    return lines

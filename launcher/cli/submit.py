@@ -6,7 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from launcher.cli.options import json_argument, override_arguments, overrides, print_json, runs_root
+from launcher.cli.options import (
+    json_argument,
+    override_arguments,
+    overrides,
+    print_json,
+    require_tasks,
+    runs_root,
+    then_arguments,
+    then_overrides,
+)
 from launcher.cli.plan import batch_script, planned
 from launcher.cli.watch import follow_argument, launched
 from launcher.errors import ExitCode, Problem, UserError
@@ -18,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     parser.add_argument("recipe", nargs="?", help="name of a recipe")
     override_arguments(parser)
+    then_arguments(parser)
     parser.add_argument("--from", dest="source", metavar="RUN", help="the config of that run, in place of a recipe")
     json_argument(parser)
     follow_argument(parser)
@@ -26,7 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Submit, or show what would be submitted."""
+    options.overrides = [*options.overrides, *then_overrides(options)]
     plan, typed = _repeated(options) if options.source is not None else _new(options)
+    require_tasks(plan, options)
     if options.dry_run:
         _show(plan, options)
         return ExitCode.DONE

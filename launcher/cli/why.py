@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from launcher.cli.options import json_argument, named_run, print_json, run_argument
+from launcher.cli.status import stage_lines
 from launcher.errors import ExitCode
 from launcher.plain import plain
 from launcher.runs.why import Chapter, Story, why
@@ -43,6 +44,8 @@ def lines(story: Story) -> Iterator[str]:
     yield from _attempts(story.attempts)
     for node, reason in story.avoided_nodes.items():
         yield _line("avoided", f"{node}: {_short(reason)}")
+    for line in stage_lines(now.stages):
+        yield _line("stage", line)
     if story.passed_over:
         passed = "; ".join(
             f"the checkpoint at step {item.step}, for {_short(item.reason)}" for item in story.passed_over

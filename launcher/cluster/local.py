@@ -9,12 +9,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from launcher.cluster.protocol import Job, QueueState
+from launcher.cluster.protocol import Job, QueueState, StageJob
 from launcher.errors import ClusterError, Problem
 from launcher.process_id import process_id
-from launcher.rundir import EvalDir
+from launcher.rundir import StageDir
 from launcher.runplan import RunPlan
 
 
@@ -32,21 +31,14 @@ class LocalExecutor:
         """There is none on this machine: plans for it have no such job."""
         raise AssertionError("jobs on this machine tokenise for themselves")
 
-    def submit_eval_job(
-        self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any], *, after: str | None = None
+    def submit_stage(
+        self, plan: RunPlan, stage: StageJob, *, after: str | None = None, needs_success: bool = False
     ) -> str:
-        """Start it at once; it waits by itself for the process of the job `after`."""
-        place = EvalDir(folder)
-        place.submission.mkdir(mode=0o700)
-        command = ["-m", "launcher.node.eval_job", str(folder), *([] if after is None else [after])]
-        return _start(plan, command, place.code, place.submission / "local.log", {})
-
-    def submit_generation(self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any]) -> str:
-        """Start it at once."""
-        place = EvalDir(folder)
-        place.submission.mkdir(mode=0o700, exist_ok=True)
-        command = ["-m", "launcher.node.generate_job", str(folder)]
-        return _start(plan, command, place.code, place.submission / "local.log", {})
+        """Start it at once; it waits by itself for the process of the job `after`, and sees how that ended."""
+        log = StageDir(stage.folder).submission / "local.log"
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        command = ["-m", stage.entry, str(stage.folder), *([] if after is None else [after])]
+        return _start(plan, command, stage.code, log, {})
 
     def state(self, job: Job) -> QueueState:
         """Running, or gone; only the machine that started the job can tell."""
@@ -65,6 +57,10 @@ class LocalExecutor:
         """SIGTERM to the job, which passes it to its ranks."""
         if self.state(job) is QueueState.running:
             os.kill(int(job.job_id.partition(".")[0]), signal.SIGTERM)
+
+    def withdraw(self, job: Job) -> None:
+        """The same."""
+        self.stop(job)
 
 
 def _start(plan: RunPlan, arguments: Sequence[str], code: Path, log: Path, variables: Mapping[str, str]) -> str:

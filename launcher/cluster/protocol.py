@@ -35,6 +35,20 @@ class Job:
     """The job that tokenises for it, and that it waits for."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageJob:
+    """A job that does not train: it follows one that does, or has a teacher answer."""
+
+    entry: str
+    """Module whose `main` takes the folder."""
+    folder: Path
+    """Where it works; the executor's own files go to `submit/` in it."""
+    code: Path
+    """Snapshot that it imports."""
+    parameters: Mapping[str, Any]
+    """submitit's; empty on this machine."""
+
+
 class Executor(Protocol):
     """Carries runs."""
 
@@ -50,17 +64,14 @@ class Executor(Protocol):
         """Queue the job that tokenises the run's data; its id. Only for plans that have one."""
         ...
 
-    def submit_eval_job(
-        self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any], *, after: str | None = None
+    def submit_stage(
+        self, plan: RunPlan, stage: StageJob, *, after: str | None = None, needs_success: bool = False
     ) -> str:
-        """Queue the benchmarks that are asked for in `folder`; the id. It starts once job `after` has ended.
+        """Queue a job that does not train; its id. It starts once job `after` has ended, however that was.
 
-        `parameters` are submitit's.
+        With `needs_success` it starts only if that ended well, and leaves the queue if not; jobs on one machine see
+        to that themselves.
         """
-        ...
-
-    def submit_generation(self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any]) -> str:
-        """Queue the teacher that is to answer what is asked for in `folder`; the id."""
         ...
 
     def state(self, job: Job) -> QueueState:
@@ -69,4 +80,8 @@ class Executor(Protocol):
 
     def stop(self, job: Job) -> None:
         """Tell all ranks to stop with a checkpoint; a job that has not started is withdrawn, with its data job."""
+        ...
+
+    def withdraw(self, job: Job) -> None:
+        """End a job at once, whatever it does; one that is gone is no error."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import shlex
 import shutil
@@ -11,9 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from launcher.cluster.protocol import Job, QueueState
+from launcher.cluster.protocol import Job, QueueState, StageJob
 from launcher.errors import ClusterError, Problem
-from launcher.rundir import CheckDir, EvalDir
+from launcher.rundir import CheckDir, StageDir
 from launcher.runplan import RunPlan
 
 QUERY_TIMEOUT_S = 20
@@ -44,9 +45,13 @@ def _all(parameters: Mapping[str, Any], folder: Path, after: str | None = None) 
     setup = [f"export LAUNCHER_SUBMISSION={int(folder.name)}", *parameters["setup"]]
     more = dict(parameters["additional_parameters"])
     if after is not None:
-        # Without the second, a job whose condition can no longer be met would wait for ever.
-        more |= {"dependency": f"afterok:{after}", "kill_on_invalid_dep": "yes"}
+        more |= _only_after(after)
     return {**parameters, "setup": setup, "additional_parameters": more}
+
+
+def _only_after(job: str) -> dict[str, str]:
+    # Without the second, a job whose condition can no longer be met would wait for ever.
+    return {"dependency": f"afterok:{job}", "kill_on_invalid_dep": "yes"}
 
 
 class SlurmExecutor:
@@ -66,23 +71,16 @@ class SlurmExecutor:
         assert plan.data_job is not None
         return _sbatch(_all(plan.data_job, folder), main, plan.run_dir, folder / DATA_JOB)
 
-    def submit_eval_job(
-        self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any], *, after: str | None = None
+    def submit_stage(
+        self, plan: RunPlan, stage: StageJob, *, after: str | None = None, needs_success: bool = False
     ) -> str:
         """Queue it as `submit` does. A job that is requeued has not ended: it keeps its id, and is waited for."""
-        from launcher.node.eval_job import main
-
-        more = dict(parameters["additional_parameters"])
+        more = dict(stage.parameters["additional_parameters"])
         if after is not None:
-            more |= {"dependency": f"afterany:{after}"}
-        asked = {**parameters, "additional_parameters": more}
-        return _sbatch(asked, main, str(folder), EvalDir(folder).submission)
-
-    def submit_generation(self, plan: RunPlan, folder: Path, parameters: Mapping[str, Any]) -> str:
-        """Queue it as `submit` does."""
-        from launcher.node.generate_job import main
-
-        return _sbatch({**parameters, "wckey": None}, main, str(folder), EvalDir(folder).submission)
+            more |= _only_after(after) if needs_success else {"dependency": f"afterany:{after}"}
+        asked = {**stage.parameters, "additional_parameters": more}
+        main = importlib.import_module(stage.entry).main
+        return _sbatch(asked, main, str(stage.folder), StageDir(stage.folder).submission)
 
     def state(self, job: Job) -> QueueState:
         """What squeue says; a job it does not know is gone."""
@@ -104,6 +102,13 @@ class SlurmExecutor:
         result = _run("scancel", *arguments)
         if result.returncode != 0:
             raise _refused("scancel", result.stderr)
+
+    def withdraw(self, job: Job) -> None:
+        """scancel, which signals and then kills a job that runs."""
+        if self.state(job) is not QueueState.gone:
+            result = _run("scancel", job.job_id)
+            if result.returncode != 0:
+                raise _refused("scancel", result.stderr)
 
 
 def _sbatch(parameters: Mapping[str, object], entry: Callable[[str], None], run_dir: str, folder: Path) -> str:

@@ -84,8 +84,22 @@ class DataJobConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ExportJobConfig:
+    """The job without GPUs that exports what was trained, where the run asks for it (`then.export`)."""
+
+    partition: str | None
+    """Slurm partition; null is that of training."""
+    cpus: int
+    """CPU cores."""
+    mem_gb: int | None
+    """Host memory, GB; null is what the plan estimates."""
+    time_min: int
+    """Time limit, minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvalJobConfig:
-    """The job of `launcher eval`: one process on one node."""
+    """The job that runs benchmarks: one process on one node."""
 
     partition: str | None
     """Slurm partition; null is that of training."""
@@ -165,6 +179,8 @@ class ClusterConfig:
     """The environment that ranks run in."""
     data_job: DataJobConfig
     """The job that tokenises."""
+    export_job: ExportJobConfig
+    """The job that exports."""
     eval_job: EvalJobConfig
     """The job that runs benchmarks."""
 

@@ -18,6 +18,9 @@ from launcher.config.ranges import AUTO, positive
 from launcher.errors import Problem
 from launcher.secrets import SECRET_NAME
 
+JOBS = ("data_job", "export_job", "eval_job")
+"""The jobs beside training, each with a shape of its own."""
+
 
 def cluster_problems(cluster: ClusterConfig) -> Iterator[Problem]:
     """What is wrong with a profile."""
@@ -39,6 +42,7 @@ def _numbers(cluster: ClusterConfig) -> Iterator[Problem]:
         )
     for name in ("cpus", "mem_gb", "time_min"):
         yield from positive(f"cluster.data_job.{name}", getattr(cluster.data_job, name))
+        yield from positive(f"cluster.export_job.{name}", getattr(cluster.export_job, name))
     for name in ("gpus", "cpus", "mem_gb", "time_min"):
         value = getattr(cluster.eval_job, name)
         yield from positive(f"cluster.eval_job.{name}", value, zero_allowed=name in ("gpus", "mem_gb"))
@@ -48,9 +52,9 @@ def _limits(cluster: ClusterConfig) -> Iterator[Problem]:
     """What the partition would refuse; of another partition for the smaller jobs nothing is known."""
     times = {"cluster.time_min": cluster.time_min}
     times |= {
-        f"cluster.{name}.time_min": job.time_min
-        for name, job in (("data_job", cluster.data_job), ("eval_job", cluster.eval_job))
-        if job.partition is None
+        f"cluster.{name}.time_min": getattr(cluster, name).time_min
+        for name in JOBS
+        if getattr(cluster, name).partition is None
     }
     for where, minutes in times.items():
         if cluster.max_time_min is not None and minutes > cluster.max_time_min > 0:
@@ -70,7 +74,7 @@ def _limits(cluster: ClusterConfig) -> Iterator[Problem]:
 def _words(cluster: ClusterConfig) -> Iterator[Problem]:
     names = ("partition", "account", "qos", "wckey", "constraint", "reservation", "exclude", "gpu_type")
     words = {f"cluster.{name}": getattr(cluster, name) for name in names}
-    words |= {f"cluster.{job}.partition": getattr(cluster, job).partition for job in ("data_job", "eval_job")}
+    words |= {f"cluster.{job}.partition": getattr(cluster, job).partition for job in JOBS}
     for key, value in words.items():
         if value is not None and re.search(r"[^\x20-\x7e]", value):
             yield Problem(where=key, message=f"{value!r} cannot stand in an #SBATCH line")

@@ -14,6 +14,7 @@ from launcher.config.adapter import AdapterConfig
 from launcher.config.cluster import ClusterConfig
 from launcher.config.evaluate import EvaluateConfig
 from launcher.config.survival import GuardConfig, HealthConfig, RetryConfig, WatchdogConfig
+from launcher.config.then import ThenConfig
 from launcher.data.source import CleanConfig, Format, Overlong, TrainOn
 
 
@@ -315,4 +316,5 @@ class Config:
     guard: GuardConfig
     health: HealthConfig
     evaluate: EvaluateConfig
+    then: ThenConfig
     deepspeed: DeepSpeedConfig

@@ -20,6 +20,7 @@ from launcher.config.ranges import positive as _positive
 from launcher.config.ranges import share as _share
 from launcher.config.schema import Config, Dtype, Init
 from launcher.config.sources import HELD_OUT, held_out_sets, source_entries, typed
+from launcher.config.then import then_problems
 from launcher.data.source import Learns, Overlong
 from launcher.errors import Problem, closest_first
 from launcher.measures import best_names
@@ -41,6 +42,7 @@ def validate(config: Config) -> list[Problem]:
         _data,
         _evaluate,
         answers_problems,
+        then_problems,
         _model,
         partial_problems,
         _rollouts,
@@ -57,6 +59,7 @@ PATH_KEYS = (
     "data.cache_dir",
     "model.path",
     "objective.options.reward",
+    "then.tasks",
     "runs_root",
     "cluster.scratch_dir",
     "cluster.local_dir",
@@ -304,6 +307,9 @@ def _model(config: Config) -> Iterator[Problem]:
         if made is not None and made.needs.head is not None and config.evaluate.prompts:
             message = f"a model of objective={name} gives numbers, and no answers"
             yield Problem(where="evaluate.prompts", message=message, remedy="write evaluate.prompts=[]")
+        if made is not None and made.needs.head is not None and config.then.tasks:
+            message = f"objective={name} trains a head, and the harness asks language models"
+            yield Problem(where="then.tasks", message=message, remedy="write then.tasks=[]")
     yield from problems
     if config.model.init is Init.random and config.model.revision is not None:
         yield Problem(where="model.revision", message="a revision has no meaning with model.init=random", valid="null")

@@ -39,6 +39,8 @@ class Request:
     """GPUs that the model is spread over."""
     after: str | None
     """The job of the run that must complete first."""
+    export: str | None = None
+    """Folder of the stage whose export is asked; None where the job sees to that itself."""
 
     def write(self, folder: EvalDir) -> None:
         """Publish it."""

@@ -31,6 +31,7 @@ from launcher.plan.mounts import mount_problems, mounts
 from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
 from launcher.plan.prompts import with_prompts
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
+from launcher.plan.then import task_problems
 from launcher.rundir import RunDir
 from launcher.runplan import PLAN_VERSION, Batch, Measured, RunPlan, Topology
 
@@ -92,6 +93,7 @@ def plan_config(
     config = locate(config, work_dir)
     run_dir = RunDir(Path(config.runs_root) / run_id)
     found += [*check_paths(config, run_dir), *mount_problems(config, run_dir), *secrets_in(config)]
+    found += task_problems(config, work_dir)
     asking = with_prompts(config)
     if isinstance(asking, Problem):
         found.append(asking)

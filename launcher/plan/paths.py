@@ -21,6 +21,7 @@ from launcher.data.files import expanded
 from launcher.data.source import DataSpec, Hub, Source
 from launcher.errors import Problem
 from launcher.evaluate.scores import ROUGE
+from launcher.evaluate.task_files import is_file
 from launcher.models.judge import judge_problems
 from launcher.models.shape import looks_local
 from launcher.objectives import registry
@@ -62,6 +63,7 @@ def locate(config: Config, work_dir: Path) -> Config:
         ),
         cluster=cluster,
         evaluate=replace(config.evaluate, prompts=absolute(prompts) if isinstance(prompts, str) else prompts),
+        then=replace(config.then, tasks=[absolute(task) if is_file(task) else task for task in config.then.tasks]),
     )
 
 

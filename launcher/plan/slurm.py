@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.config.cluster import ClusterConfig, GpuRequest
+from launcher.config.cluster import ClusterConfig, DataJobConfig, ExportJobConfig, GpuRequest
 from launcher.plan.site import host_python, prepared, srun_options, starter
 from launcher.rundir import CheckDir, EvalDir, RunDir
 from launcher.runplan import Lead
@@ -52,9 +52,19 @@ def slurm_parameters(
 
 def data_job_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) -> dict[str, Any]:
     """The same for the job that tokenises the run's data: one task, no GPU."""
-    job = cluster.data_job
+    return _without_gpus(cluster, run_dir, f"{run_id}-data", cluster.data_job, cluster.data_job.mem_gb)
+
+
+def export_job_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str, mem_gb: int) -> dict[str, Any]:
+    """The same for the job that exports what was trained; `mem_gb` is its host memory where the config names none."""
+    return _without_gpus(cluster, run_dir, f"{run_id}-export", cluster.export_job, cluster.export_job.mem_gb or mem_gb)
+
+
+def _without_gpus(
+    cluster: ClusterConfig, run_dir: RunDir, name: str, job: DataJobConfig | ExportJobConfig, mem_gb: int
+) -> dict[str, Any]:
     parameters: dict[str, Any] = {
-        "job_name": f"{run_id}-data",
+        "job_name": name,
         "nodes": 1,
         "ntasks_per_node": 1,
         "time": job.time_min,
@@ -63,10 +73,10 @@ def data_job_parameters(cluster: ClusterConfig, run_dir: RunDir, run_id: str) ->
         "qos": cluster.qos,
         "exclude": cluster.exclude,
         "cpus_per_task": job.cpus,
-        "mem": f"{job.mem_gb}G",
+        "mem": f"{mem_gb}G",
         "wckey": cluster.wckey,
         "stderr_to_stdout": True,
-        # It goes on where it was, so a preempted one may as well come back.
+        # Killed half way, it goes on or begins again, so a preempted one may as well come back.
         "additional_parameters": {"requeue": True},
         "srun_args": [f"--cpus-per-task={job.cpus}"],
         "python": shlex.quote(host_python(cluster)),

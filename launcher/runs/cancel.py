@@ -8,7 +8,11 @@ from launcher.errors import ClusterError, Problem, UserError
 from launcher.rundir import RunDir
 from launcher.runs.events import Event, record
 from launcher.runs.job import cancel_requested, read_job, write_cancel_request
+from launcher.runs.stages import under_way, withdraw
 from launcher.runs.status import ACTIVE, status
+
+WHY = "withdrawn with `launcher cancel`"
+"""What a stage says that was to follow."""
 
 
 def cancel(run: RunDir, cluster: Executor | None = None) -> str:
@@ -17,6 +21,9 @@ def cancel(run: RunDir, cluster: Executor | None = None) -> str:
     cluster = cluster or executor("local" if job is None else job.kind)
     now = status(run, cluster.state)
     name = run.root.name
+    if job is not None and now.state not in ACTIVE and under_way(now.stages):
+        withdrawn = withdraw(run, job, now.stages, cluster, WHY)
+        return f"{_listed(withdrawn)} withdrawn; the training has ended already"
     if job is None or now.state not in ACTIVE:
         raise UserError(
             Problem(
@@ -36,6 +43,12 @@ def cancel(run: RunDir, cluster: Executor | None = None) -> str:
         raise
     if not again:
         record(run, Event.cancel_requested, 0)
+    withdrawn = withdraw(run, job, now.stages, cluster, WHY)
+    rest = f"; {_listed(withdrawn)} withdrawn" if withdrawn else ""
     if queue is QueueState.running:
-        return f"job {job.job_id} was told to stop; it writes a checkpoint first (`launcher status {name}`)"
-    return f"job {job.job_id} was withdrawn from the queue"
+        return f"job {job.job_id} was told to stop; it writes a checkpoint first (`launcher status {name}`){rest}"
+    return f"job {job.job_id} was withdrawn from the queue{rest}"
+
+
+def _listed(names: list[str]) -> str:
+    return f"{' and '.join(names)} {'was' if len(names) == 1 else 'were'}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from launcher.checkpoint.manifest import committed_steps
 from launcher.cluster import executor
-from launcher.cluster.protocol import Executor, Job, QueueState
+from launcher.cluster.protocol import Executor, Job, QueueState, StageJob
 from launcher.config.cluster import ClusterKind
 from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
 from launcher.evaluate.request import Request, Results
@@ -77,19 +77,39 @@ def evaluate(run: RunDir, asked: Asked, cluster: Executor | None = None) -> Queu
     kind = plan.config.cluster.kind
     carrier = cluster or executor(kind.value)
     after = _awaited(run, carrier, asked.step)
+    stage = make_ready(run, plan, asked, after=after, export=None)
+    try:
+        job_id = carrier.submit_stage(plan, stage, after=after)
+    except BaseException:
+        shutil.rmtree(stage.folder, ignore_errors=True)
+        raise
+    job = Job(kind=kind.value, job_id=job_id, host=socket.gethostname(), submission=1)
+    return Queued(folder=note_queued(run, stage, job), job=job, after=after)
+
+
+def make_ready(run: RunDir, plan: RunPlan, asked: Asked, *, after: str | None, export: Path | None) -> StageJob:
+    """A job that can be queued: its request, its tasks and its code lie in a folder of their own.
+
+    It asks what the stage in `export` exports, or sees to that itself. Whatever goes wrong, nothing is left behind.
+    """
     folder = _folder(run, asked.tasks)
     try:
-        request = _freeze(run, plan, folder, asked, after)
-        name = f"{plan.run_id}-{request.name}"
-        parameters = _parameters(plan, run, folder, name) if kind is ClusterKind.slurm else {}
-        job_id = carrier.submit_eval_job(plan, folder.root, parameters, after=after)
+        request = _freeze(run, plan, folder, asked, after, export)
     except BaseException:
         shutil.rmtree(folder.root, ignore_errors=True)
         raise
-    job = Job(kind=kind.value, job_id=job_id, host=socket.gethostname(), submission=1)
+    name = f"{plan.run_id}-{request.name}"
+    parameters = _parameters(plan, run, folder, name) if plan.config.cluster.kind is ClusterKind.slurm else {}
+    return StageJob(entry="launcher.node.eval_job", folder=folder.root, code=folder.code, parameters=parameters)
+
+
+def note_queued(run: RunDir, stage: StageJob, job: Job) -> EvalDir:
+    """Note which job carries benchmarks, in their folder and among the run's events."""
+    folder = EvalDir(stage.folder)
     publish_json(folder.job, plain(job))
-    record(run, Event.eval_submitted, 0, name=request.name, job_id=job_id, tasks=request.tasks)
-    return Queued(folder=folder, job=job, after=after)
+    request = Request.read(folder)
+    record(run, Event.eval_submitted, 0, name=request.name, job_id=job.job_id, tasks=request.tasks)
+    return folder
 
 
 def _parameters(plan: RunPlan, run: RunDir, folder: EvalDir, name: str) -> dict[str, Any]:
@@ -165,7 +185,9 @@ def _folder(run: RunDir, tasks: Sequence[str]) -> EvalDir:
         return folder
 
 
-def _freeze(run: RunDir, plan: RunPlan, folder: EvalDir, asked: Asked, after: str | None) -> Request:
+def _freeze(
+    run: RunDir, plan: RunPlan, folder: EvalDir, asked: Asked, after: str | None, export: Path | None
+) -> Request:
     snapshot(folder.code)
     files = [task for task in asked.tasks if is_file(task)]
     named = iter(copy_tasks(files, folder.tasks, asked.work_dir)) if files else iter(())
@@ -182,6 +204,7 @@ def _freeze(run: RunDir, plan: RunPlan, folder: EvalDir, asked: Asked, after: st
         batch_size=asked.batch_size,
         gpus=plan.config.cluster.eval_job.gpus,
         after=after,
+        export=None if export is None else str(export),
     )
     request.write(folder)
     return request

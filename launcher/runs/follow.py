@@ -16,6 +16,7 @@ from launcher.rundir import RunDir
 from launcher.runs.events import Event
 from launcher.runs.records import NewRecords, is_step
 from launcher.runs.screen import Screen
+from launcher.runs.stages import under_way
 from launcher.runs.status import ACTIVE, AskQueue, State, Status, ask_cluster, status
 from launcher.runs.words import words
 
@@ -52,14 +53,14 @@ class _Watch:
         self._attempt = 0
 
     def watch(self) -> Status:
-        """Until the state is no longer active: an attempt that another one follows is not the end."""
+        """Until nothing is under way any more: an attempt that another one follows is not the end."""
         pause, next_ask = FIRST_ASK_S, 0.0
         while True:
             ended = self._show_new()
             now = time.monotonic()
             if ended or now >= next_ask:
                 found = status(self._run, self._ask)
-                if found.state not in ACTIVE:
+                if found.state not in ACTIVE and not under_way(found.stages):
                     if not ended:
                         # An outcome is there a moment before the event that tells of it.
                         time.sleep(LOOK_S)
@@ -135,13 +136,26 @@ def _comes_after(event: dict[str, Any]) -> tuple[float, float]:
 def _before_this_submission(run: RunDir) -> tuple[int, int]:
     """The number of the last attempt, and of events, that came before the newest submission."""
     events = read_records(run.events)
-    submissions = [index for index, event in enumerate(events) if event["event"] == Event.submitted.value]
+    submissions = [index for index, event in enumerate(events) if _submits(event)]
     first = submissions[-1] if submissions else 0
     return max((int(event["attempt"]) for event in events[:first]), default=0), first
 
 
+def _submits(event: dict[str, Any]) -> bool:
+    """Whether what is followed began with it: a training, or stages alone."""
+    alone = event["event"] == Event.stages_submitted.value and event["after"] is None
+    return alone or event["event"] == Event.submitted.value
+
+
 def _phase(run: RunDir, attempt: int, found: Status) -> Iterator[str]:
     """What a run does that is not training; `attempt` is the one of this submission, 0 before it has begun."""
+    if found.state not in ACTIVE:
+        yield ", ".join(
+            f"{stage.name} {stage.state.value.lower()} (job {stage.job_id})"
+            for stage in found.stages
+            if stage.name in under_way(found.stages)
+        )
+        return
     if found.state is not State.RUNNING:
         yield f"{found.state.value.lower()} (job {found.job_id})"
     elif attempt == 0:

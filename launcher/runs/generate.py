@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.cluster import executor
-from launcher.cluster.protocol import Executor, Job, QueueState
+from launcher.cluster.protocol import Executor, Job, QueueState, StageJob
 from launcher.config.cluster import Accelerator, ClusterKind
 from launcher.decode import decode
 from launcher.errors import DoesNotHoldError, Problem, UserError
@@ -85,16 +85,17 @@ def generate(plan: RunPlan, wanted: Wanted, cluster: Executor | None = None) -> 
         name = "generate-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", wanted.out.name)[:MOST_NAME]
         slurm = kind is ClusterKind.slurm
         parameters = _parameters(plan, wanted, teacher, folder, name) if slurm else {}
+        job = StageJob(entry="launcher.node.generate_job", folder=folder.root, code=folder.code, parameters=parameters)
         for left in (folder.failure, folder.results):
             left.unlink(missing_ok=True)
-        job_id = carrier.submit_generation(plan, folder.root, parameters)
+        job_id = carrier.submit_stage(plan, job)
     except BaseException:
         if not known:
             shutil.rmtree(folder.root, ignore_errors=True)
         raise
-    job = Job(kind=kind.value, job_id=job_id, host=socket.gethostname(), submission=1)
-    publish_json(folder.job, plain(job))
-    return Queued(folder=folder, job=job)
+    queued = Job(kind=kind.value, job_id=job_id, host=socket.gethostname(), submission=1)
+    publish_json(folder.job, plain(queued))
+    return Queued(folder=folder, job=queued)
 
 
 def _parameters(plan: RunPlan, wanted: Wanted, teacher: str, folder: EvalDir, name: str) -> dict[str, Any]:

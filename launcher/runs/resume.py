@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from launcher.checkpoint.manifest import MANIFEST, SUPERSEDED, committed_steps, step_folder
 from launcher.checkpoint.tidy import discard_unfinished
+from launcher.cluster import executor
 from launcher.config.cluster import ClusterKind
 from launcher.config.compose import (
     REFUSALS,
@@ -41,11 +42,12 @@ from launcher.runs.drift import noted, refuse_changes
 from launcher.runs.events import Event, record
 from launcher.runs.freeze import snapshot, write_plan
 from launcher.runs.job import claimed_submission, newest_submission, read_job
-from launcher.runs.launch import Launched, submit
+from launcher.runs.launch import Launched, stages_left, submit, submit_left
 from launcher.runs.outcome import read_outcomes
 from launcher.runs.records import is_step, tail
 from launcher.runs.retry import bad_nodes
-from launcher.runs.status import ACTIVE, status
+from launcher.runs.stages import under_way, withdraw
+from launcher.runs.status import ACTIVE, State, Status, status
 
 
 def resume(
@@ -57,18 +59,32 @@ def resume(
     config_dir: Path | None,
     accept_changes: bool = False,
 ) -> Launched:
-    """Queue the run again, to go on from its newest checkpoint, or from the one after `step`."""
+    """Queue the run again, to go on from its newest checkpoint, or from the one after `step`.
+
+    Where its training is done, and what was to follow it is not, that alone is queued.
+    """
     number = newest_submission(run)
-    _refuse_active(run, number)
+    now, job = status(run), read_job(run)
+    _refuse_active(run, number, now)
     old = RunPlan.load(run.plan)
     new = replan(old, overrides, search_path(config_dir, work_dir), work_dir)
     accepted = refuse_changes(old, new, accept=accept_changes)
     new = replace(new, accepted=[*old.accepted, *accepted])
     _require_step(run, step)
+    typed = [*run.overrides.read_text(encoding="utf-8").splitlines(), *overrides]
+    left = stages_left(old, new, now)
+    if left and job is not None and now.state is State.COMPLETED and step is None and _trains_as_long(old, new):
+        with _restored_on_failure(run):
+            write_plan(run, new, typed)
+            snapshot(run.code)
+            return submit_left(run, new, job, left)
     _refuse_nothing_left(run, new, step)
+    if job is not None:
+        # They would find soon enough that what they follow has ended; this way they cannot meet what comes now.
+        withdraw(run, job, now.stages, executor(job.kind), "withdrawn: the run was resumed")
     with claimed_submission(run, number + 1) as folder, _restored_on_failure(run):
         before = json.loads(run.environment.read_text(encoding="utf-8"))
-        write_plan(run, new, [*run.overrides.read_text(encoding="utf-8").splitlines(), *overrides])
+        write_plan(run, new, typed)
         # The plan is this version's, so the code that reads it must be too.
         snapshot(run.code)
         set_aside = _set_aside_after(run, step)
@@ -86,12 +102,21 @@ CLAIM_S = 600.0
 """Age at which a submission that never came to a job counts as given up."""
 
 
-def _refuse_active(run: RunDir, number: int) -> None:
-    """UserError while a job carries the run, or somebody is submitting it."""
-    job = read_job(run)
-    state = status(run).state
+def _trains_as_long(old: RunPlan, new: RunPlan) -> bool:
+    """Whether nothing was typed that gives a training which has completed more to do."""
+    lengths = [(train.max_steps, train.epochs, train.stop_at) for train in (old.config.train, new.config.train)]
+    return lengths[0] == lengths[1]
+
+
+def _refuse_active(run: RunDir, number: int, now: Status) -> None:
+    """UserError while a job carries the run or follows it, or somebody is submitting it."""
+    job, state = read_job(run), now.state
     claimed = run.submissions / f"{number:04d}"
     fresh = number > (0 if job is None else job.submission) and time.time() - claimed.stat().st_mtime < CLAIM_S
+    following = under_way(now.stages) if state is State.COMPLETED else []
+    if following:
+        message, name = f"its {' and '.join(following)} will follow by themselves, or do already", run.root.name
+        raise UserError(Problem(where=name, message=message, remedy=f"`launcher cancel {name}` withdraws them"))
     if state in ACTIVE or fresh:
         what = "is being submitted by somebody else" if fresh else f"is {state.value}, so it needs no resume"
         raise UserError(

@@ -26,6 +26,7 @@ from launcher.runs.interval import suggested_interval
 from launcher.runs.job import cancel_requested, read_job
 from launcher.runs.outcome import Ending, Outcome, rank_words
 from launcher.runs.records import is_step, tail
+from launcher.runs.stages import Stage, StageState, data_said, stages
 
 
 class State(Enum):
@@ -74,6 +75,8 @@ class Status:
     """What the newest attempt ended of; None while it runs, and where nothing failed."""
     checkpoint_interval: int | None
     """Steps between checkpoints that would lose the least time; None while nothing failed."""
+    stages: list[Stage]
+    """The chain that the run is, where something is to follow its training; else empty."""
 
 
 def ask_cluster(job: Job) -> QueueState:
@@ -104,6 +107,7 @@ def status(run: RunDir, ask: AskQueue = ask_cluster) -> Status:
         reason=reason,
         failure=None if newest is None else newest.failure,
         checkpoint_interval=suggested_interval(passages, events),
+        stages=[] if job is None else stages(run, job, (StageState(state.value), reason), events, ask),
     )
 
 
@@ -164,10 +168,7 @@ def _in_queue(run: RunDir, job: Job, queue: QueueState) -> tuple[State, str | No
 
 
 def _data_said(run: RunDir, job: Job) -> Mapping[str, Any] | None:
-    """The last event of the job that tokenises for `job`."""
-    kinds = (Event.data_prepared.value, Event.data_failed.value)
-    said = [event for event in read_records(run.events) if event["event"] in kinds]
-    return next((event for event in reversed(said) if event["submission"] == job.submission), None)
+    return data_said(read_records(run.events), job)
 
 
 def _waits_for_data(run: RunDir, job: Job) -> str | None:

@@ -21,6 +21,7 @@ from launcher.runs.events import Event, of_kind
 from launcher.runs.history import Passage, history
 from launcher.runs.outcome import Outcome
 from launcher.runs.retry import bad_nodes
+from launcher.runs.stages import StageState, under_way
 from launcher.runs.status import ACTIVE, AskQueue, State, Status, ask_cluster, status
 from launcher.runs.words import clock
 
@@ -145,7 +146,7 @@ def _newest_usable(run: RunDir, events: Sequence[Mapping[str, Any]]) -> int | No
 def _follows(now: Status, newest: int | None, events: Sequence[Mapping[str, Any]]) -> str:
     checkpoint = "the beginning" if newest is None else f"the checkpoint at step {newest}"
     if now.state is State.COMPLETED:
-        return f"nothing is left to do; `launcher export {now.run_id}` writes the model"
+        return _follows_training(now)
     if now.state is State.RUNNING:
         return "nothing to do: it runs"
     if now.state in ACTIVE:
@@ -154,6 +155,17 @@ def _follows(now: Status, newest: int | None, events: Sequence[Mapping[str, Any]
         later = f", not before {clock(last['until'])}" if last.get("event") == Event.postponed.value else ""
         return f"nothing to do: it goes on from {checkpoint} by itself{later}"
     return f"`launcher resume {now.run_id}` goes on from {checkpoint}"
+
+
+def _follows_training(now: Status) -> str:
+    waiting = under_way(now.stages)
+    if waiting:
+        return f"nothing to do: {' and '.join(waiting)} will follow"
+    undone = [stage.name for stage in now.stages if stage.state is not StageState.COMPLETED]
+    if undone:
+        return f"`launcher resume {now.run_id}` queues {' and '.join(undone)} again"
+    done = "the model is in its export/" if now.stages else f"`launcher export {now.run_id}` writes the model"
+    return f"nothing is left to do; {done}"
 
 
 def _change(now: Status, newest: Outcome | None, plan: RunPlan | None) -> str:

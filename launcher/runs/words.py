@@ -34,6 +34,9 @@ TEXTS = {
     Event.postponed: "postponed until {until}",
     Event.cancel_requested: "asked to stop",
     Event.exported: "exported step {step} to {path}",
+    Event.export_failed: "the export came to nothing: {reason}",
+    Event.stages_submitted: "to follow{after}: {jobs}",
+    Event.stages_withdrawn: "withdrawn: {names}",
     Event.eval_submitted: "benchmarks {name} asked for, as job {job_id}",
     Event.evaluated: "benchmarks {name} of step {step} done in {duration}",
     Event.eval_failed: "benchmarks {name} came to nothing: {reason}",
@@ -69,6 +72,9 @@ def _fields(event: Mapping[str, Any]) -> dict[str, str]:
         texts["duration"] = duration(float(event["seconds"]))
     if "until" in event:
         texts["until"] = clock(float(event["until"]))
+    if isinstance(event.get("jobs"), Mapping):
+        texts["after"] = f" job {event['after']}" if event.get("after") else ""
+        texts["jobs"] = ", ".join(f"{name} (job {job})" for name, job in event["jobs"].items())
     for name in ("names", "nodes"):
         if name in event:
             texts[name] = _listed(event[name])

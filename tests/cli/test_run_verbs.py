@@ -94,7 +94,7 @@ def test_status_has_exactly_the_keys_of_the_contract(submitted: RunDir, capsys: 
     found = answer(capsys, "status", "last")
     assert list(found) == [
         "run_id", "state", "job_id", "attempts", "step",
-        "total_steps", "last_checkpoint", "lost_steps", "goodput", "reason", "failure", "checkpoint_interval",
+        "total_steps", "last_checkpoint", "lost_steps", "goodput", "reason", "failure", "checkpoint_interval", "stages",
     ]  # fmt: skip
     assert (found["run_id"], found["state"], found["job_id"]) == (submitted.root.name, "QUEUED", "42")
 

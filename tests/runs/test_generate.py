@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.cluster.protocol import QueueState
+from launcher.cluster.protocol import QueueState, StageJob
 from launcher.errors import ClusterError, Problem, UserError
 from launcher.evaluate.generation_request import GenerationRequest
 from launcher.rundir import EvalDir
@@ -26,11 +26,13 @@ class Taking(FakeQueue):
         super().__init__(*answers)
         self.refuses, self.parameters = refuses, list[Mapping[str, Any]]()
 
-    def submit_generation(self, plan: object, folder: Path, parameters: Any) -> str:
+    def submit_stage(
+        self, plan: object, stage: StageJob, *, after: str | None = None, needs_success: bool = False
+    ) -> str:
         """Note its parameters."""
         if self.refuses:
             raise ClusterError(Problem(where="Slurm", message="no"))
-        self.parameters.append(parameters)
+        self.parameters.append(stage.parameters)
         return str(len(self.parameters))
 
 

@@ -30,7 +30,7 @@ def ask_to_cancel(made: MadeRun) -> None:
 
 def test_the_names_are_those_of_the_contract() -> None:
     names = "run_id state job_id attempts step total_steps last_checkpoint lost_steps goodput reason"
-    assert " ".join(field.name for field in dataclasses.fields(Status)) == f"{names} failure checkpoint_interval"
+    assert " ".join(field.name for field in dataclasses.fields(Status)) == f"{names} failure checkpoint_interval stages"
 
 
 def test_a_run_that_no_cluster_took_has_failed(tmp_path: Path) -> None:
