@@ -226,3 +226,44 @@ def test_a_followed_run_that_fails_exits_5_with_its_reason(
     assert main(["submit", "demo", "cluster=devslurm", "cluster.data_job.enabled=false", "--follow", "--json"]) == 5
     seen = capsys.readouterr()
     assert "left the queue without a word" in seen.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--then", "exprot"], "'exprot' is no stage"),
+        (["--then", "eval"], "eval of what?"),
+        (["--then", "export", "--tasks", "a.yaml"], "add --then eval"),
+        (["--then", "eval", "--tasks", ","], "it names none"),
+        (["--then", "eval", "--tasks", "it's none.yaml"], "it's none.yaml"),
+    ],
+)
+def test_what_is_to_follow_is_understood_or_refused(
+    demo: Path, work: Path, slurm: FakeSlurm, capsys: Out, words: list[str], told: str
+) -> None:
+    assert main(["submit", "demo", "cluster=devslurm", *words]) in (2, 3)
+    assert told in capsys.readouterr().err
+    assert list(work.iterdir()) == []
+    assert slurm.calls("sbatch") == []
+
+
+def test_what_follows_is_planned_submitted_and_shown_with_the_run(
+    demo: Path, work: Path, slurm: FakeSlurm, capsys: Out
+) -> None:
+    words = ["demo", "cluster=devslurm", "cluster.data_job.enabled=false", "--then", "export"]
+    slurm.refuse_after(2, "")
+    assert main(["submit", *words, "--dry-run"]) == 0
+    assert "export: a job of 1 CPU core and 3 GB" in capsys.readouterr().out
+    submitted = answer(capsys, "submit", *words)
+    assert submitted["then"] == {"export": "43"}
+    assert "then.export=true" in RunDir(Path(submitted["run_dir"])).overrides.read_text().splitlines()
+    assert main(["status", "last"]) == 0
+    page = capsys.readouterr().out
+    assert "stages      train   QUEUED     job 42" in page
+    assert "            export  QUEUED     job 43: after job 42 (train)" in page
+    assert main(["ls"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()
+    assert (heading.split()[-1], row.split()[-2:]) == ("THEN", ["export", "QUEUED"])
+    assert main(["cancel", "last"]) == 0
+    assert "export was withdrawn" in capsys.readouterr().out
+    assert slurm.calls("scancel") == ["42", "43"]
