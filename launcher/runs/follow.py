@@ -60,7 +60,7 @@ class _Watch:
             now = time.monotonic()
             if ended or now >= next_ask:
                 found = status(self._run, self._ask)
-                if found.state not in ACTIVE and not under_way(found.stages):
+                if found.state not in ACTIVE and not _to_follow(found):
                     if not ended:
                         # An outcome is there a moment before the event that tells of it.
                         time.sleep(LOOK_S)
@@ -141,6 +141,11 @@ def _before_this_submission(run: RunDir) -> tuple[int, int]:
     return max((int(event["attempt"]) for event in events[:first]), default=0), first
 
 
+def _to_follow(found: Status) -> list[str]:
+    """Stages that are worth waiting for: after a training that came to nothing they only say so."""
+    return under_way(found.stages) if found.state is State.COMPLETED else []
+
+
 def _submits(event: dict[str, Any]) -> bool:
     """Whether what is followed began with it: a training, or stages alone."""
     alone = event["event"] == Event.stages_submitted.value and event["after"] is None
@@ -153,7 +158,7 @@ def _phase(run: RunDir, attempt: int, found: Status) -> Iterator[str]:
         yield ", ".join(
             f"{stage.name} {stage.state.value.lower()} (job {stage.job_id})"
             for stage in found.stages
-            if stage.name in under_way(found.stages)
+            if stage.name in _to_follow(found)
         )
         return
     if found.state is not State.RUNNING:

@@ -10,13 +10,16 @@ import pytest
 from launcher.cluster.protocol import Job, QueueState
 from launcher.config.survival import Action
 from launcher.failures import FailureClass
+from launcher.publish import publish_json
+from launcher.rundir import StageDir
 from launcher.runs import follow as follow_module
 from launcher.runs.events import Event
 from launcher.runs.follow import follow
 from launcher.runs.outcome import Ending
 from launcher.runs.screen import Bar, Lines
+from launcher.runs.stages import Link, write_links
 from launcher.runs.status import State
-from tests.fakes import FakeQueue, MadeRun
+from tests.fakes import FakeQueue, MadeRun, slurm_job
 
 PENDING, RUNNING, GONE = QueueState.pending, QueueState.running, QueueState.gone
 
@@ -197,3 +200,37 @@ def test_a_resumed_run_that_has_not_begun_again_is_not_taken_for_its_last_attemp
     follow(made.run, Lines(out), ask)
     phases = ["starting", "attempt 2 started on n1", "preparing data", "attempt 2 failed (bug): no"]
     assert out.getvalue().splitlines() == phases
+
+
+def followed_by_export(made: MadeRun) -> Path:
+    """An export, as job 50, that follows the run; returns where its results will be."""
+    folder = made.run.submissions / "0001" / "export"
+    folder.mkdir()
+    write_links(made.run, [Link(name="export", job=slurm_job("50", 1), folder=str(folder))])
+    return StageDir(folder).results
+
+
+def test_what_follows_a_training_is_watched_to_its_end(tmp_path: Path) -> None:
+    made, out = finished(tmp_path), io.StringIO()
+    results = followed_by_export(made)
+    looks: list[str] = []
+
+    def ask(job: Job) -> QueueState:
+        looks.append(job.job_id)
+        if len(looks) == 3:
+            publish_json(results, {})
+        return RUNNING
+
+    found = follow(made.run, Lines(out), ask)
+    assert looks == ["50", "50", "50"]
+    assert [stage.state.value for stage in found.stages] == ["COMPLETED", "COMPLETED"]
+    assert "export running (job 50)" in out.getvalue()
+
+
+def test_what_only_has_to_say_that_it_cannot_follow_is_not_waited_for(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path)
+    followed_by_export(made)
+    made.begin(step=0)
+    made.end(Ending.failed)
+    queue = {"42": GONE, "50": PENDING}
+    assert follow(made.run, Lines(io.StringIO()), lambda job: queue[job.job_id]).state is State.FAILED
