@@ -22,6 +22,7 @@ def demo_values() -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Any] = {"metrics": ["squad"], "by_set": {}, "limit": None, "max_new_tokens": 8, "at_once": 2}
+EXPORT_JOB = {"partition": None, "cpus": 1, "mem_gb": None, "time_min": 1}
 EVAL_JOB = {"partition": None, "gpus": 1, "cpus": 1, "mem_gb": None, "time_min": 1}
 
 
@@ -65,6 +66,9 @@ def test_the_demo_has_no_fault() -> None:
         ({"cluster__eval_job": {**EVAL_JOB, "gpus": -1}}, "cluster.eval_job.gpus"),
         ({"cluster__eval_job": {**EVAL_JOB, "time_min": 0}}, "cluster.eval_job.time_min"),
         ({"cluster__eval_job": {**EVAL_JOB, "partition": "a\nb"}}, "cluster.eval_job.partition"),
+        ({"cluster__export_job": {**EXPORT_JOB, "mem_gb": 0}}, "cluster.export_job.mem_gb"),
+        ({"then__few_shot": -1}, "then.few_shot"),
+        ({"then__tasks": ["a", "a"]}, "then.tasks"),
         ({"optim__betas": [0.9]}, "optim.betas"),
         ({"optim__betas": [0.9, 1.0]}, "optim.betas"),
         ({"schedule__warmup_ratio": 1.5}, "schedule.warmup_ratio"),
@@ -177,8 +181,8 @@ def test_names_of_metrics_and_sets_that_are_nearly_right_are_put_right() -> None
 
 
 def test_a_model_that_gives_numbers_is_asked_nothing() -> None:
-    found = faults(objective__name="reward", evaluate__prompts=["how are you?"])
-    assert [problem.where for problem in found] == ["evaluate.prompts"]
+    found = faults(objective__name="reward", evaluate__prompts=["how are you?"], then__tasks=["hellaswag"])
+    assert [problem.where for problem in found] == ["evaluate.prompts", "then.tasks"]
 
 
 def test_a_secret_of_the_environment_in_a_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
