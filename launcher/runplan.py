@@ -75,6 +75,11 @@ class Memory:
         """All of it together."""
         return self.states_gb + self.buffers_gb + self.activations_gb
 
+    @property
+    def trained_share(self) -> float:
+        """Share of the model's weights that need gradients of their own."""
+        return min(1.0, self.trained / self.parameters)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:

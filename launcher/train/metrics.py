@@ -11,21 +11,8 @@ from typing import Any
 
 import torch
 
+from launcher.gpus import gpu_named
 from launcher.publish import append_record
-
-PEAK_FLOPS = {
-    "B200": 2250e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "A10": 125e12,
-    "V100": 125e12,
-    "MI300X": 1307e12,
-}
-"""Dense half-precision FLOP/s by device name, from the makers' data sheets; the first name that matches counts."""
-
 
 MOST_WAITING = 100_000
 """Records kept in memory while the disk is full."""
@@ -35,8 +22,8 @@ def peak_flops(device: torch.device) -> float | None:
     """Peak of this rank's device; None where it is not known (CPUs among them)."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
+    gpu = gpu_named(torch.cuda.get_device_name(device))
+    return None if gpu is None else gpu.peak_flops
 
 
 GAP_STEPS = 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from launcher.data.feed.samples import Samples
 from launcher.data.tokens import TokenStore
 from launcher.evaluate.sets import open_sets
 from launcher.faultpoints import Point, reach
+from launcher.length import step_count
 from launcher.models.shape import flops_per_token, shape_of
 from launcher.node.ranks import Ranks
 from launcher.node.stop import REASONS, StopFlag
@@ -118,7 +118,7 @@ def _train_from(parts: Parts, play: Play | None, manifest: Manifest | None, skip
     """From a checkpoint, or the beginning, to an end or a setback."""
     plan, run, ranks = parts.plan, parts.run, parts.ranks
     config = plan.config
-    total_steps = step_count(plan, parts.order.epoch_size)
+    total_steps = step_count(config, parts.order.epoch_size)
     start = manifest.step if manifest is not None else 0
     stop_at = min(config.train.stop_at or total_steps, total_steps)
     if ranks.rank == 0:
@@ -187,12 +187,11 @@ def _data(
 def _metrics(parts: Parts, start: int, tokens: int) -> MetricsWriter:
     shape = shape_of(parts.engine.module.config.to_dict())
     meta, memory = parts.samples.store.meta, parts.plan.memory
-    trained = min(1.0, memory.trained / memory.parameters)
     return MetricsWriter(
         parts.run.metrics if parts.ranks.rank == 0 else None,
         attempt=parts.ranks.attempt,
         tokens=tokens,
-        flops_per_token=flops_per_token(shape, meta.tokens / meta.rows, trained),
+        flops_per_token=flops_per_token(shape, meta.tokens / meta.rows, memory.trained_share),
         world_size=parts.ranks.world_size,
         device=parts.device,
         recent=losses_before_all(parts.run, start) if parts.held_out else [],
@@ -202,14 +201,3 @@ def _metrics(parts: Parts, start: int, tokens: int) -> MetricsWriter:
 def _warn(parts: Parts, step: int, reason: str) -> None:
     if parts.ranks.rank == 0:
         record(parts.run, Event.number_warning, parts.ranks.attempt, step=step, reason=reason)
-
-
-def step_count(plan: RunPlan, epoch_size: int) -> int:
-    """Optimiser steps of the run; from epochs of so many samples, the last ones may reach into the next epoch."""
-    train = plan.config.train
-    if train.max_steps is not None:
-        return train.max_steps
-    assert train.epochs is not None
-    needs = objective_of(plan.config).needs
-    samples = plan.batch.global_batch_size // needs.answers * needs.unit
-    return needs.unit * max(1, math.ceil(train.epochs * epoch_size / samples))

@@ -14,10 +14,10 @@ from launcher.data.feed.order import Order, checksum
 from launcher.data.feed.samples import Samples
 from launcher.data.source import DataSpec
 from launcher.errors import UserError
+from launcher.length import step_count
 from launcher.plan.build import Request, plan_request
 from launcher.runplan import Batch, RunPlan
 from launcher.train.feed import layout_of, order_of, step_data
-from launcher.train.run import step_count
 from launcher.train.skips import Skip
 from tests.data.conftest import MakeStore, Row, make_store
 
@@ -97,7 +97,7 @@ def test_an_epoch_counts_rows_or_packs_or_what_was_counted(make_store: MakeStore
     store = make_store(rows(30, 5), rows(9, 5), seq_len=16)
     spec = mixed(plan.train_data, count=[50, 51])
     steps = [
-        step_count(plan, order_of(spec, Samples(store, packed=packed), 1).epoch_size)
+        step_count(plan.config, order_of(spec, Samples(store, packed=packed), 1).epoch_size)
         for spec in (mixed(plan.train_data, count=[None, None]), spec)
         for packed in (False, True)
     ]
