@@ -14,6 +14,7 @@ from launcher.config.schema import Config
 from launcher.data.source import DataSpec
 from launcher.decode import decode
 from launcher.errors import NotFoundError, Problem, UserError
+from launcher.expected import Expected
 from launcher.plain import plain
 from launcher.publish import publish_json
 
@@ -153,6 +154,8 @@ class RunPlan:
     """Folder of tokenised data."""
     lead: Lead
     """When the job is told to stop."""
+    expected: Expected
+    """Time, money and disk."""
     deepspeed: dict[str, Any]
     """DeepSpeed's config, complete."""
     slurm: dict[str, Any] | None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from launcher.plan.fit import BETWEEN_NODES, FLOPS, Fit, Needed, gib_limit, hiding_tokens, sensible, smallest
+from launcher.plan.fit import Fit, Needed, gib_limit, hiding_tokens, sensible, smallest
+from launcher.plan.time import computing_flops
 from launcher.runplan import RunPlan
 
-HEAD = ("nodes", "GPUs", "fits with", "micro × acc.", "GiB a GPU", "host GB a node", "what does not")
-RIGHT = (0, 1, 4, 5)
+HEAD = ("nodes", "GPUs", "fits with", "micro × acc.", "GiB a GPU", "host GB a node", "GPU-hours", "what does not")
+RIGHT = (0, 1, 4, 5, 6)
 """Columns of numbers."""
 
 
@@ -42,10 +43,17 @@ def _table(rows: Sequence[Fit]) -> Iterator[str]:
 def _cells(row: Fit) -> tuple[str, ...]:
     larger = ", ".join(_short(each) for each in row.too_large)
     if row.layout is None or row.memory is None:
-        return (f"{row.nodes}", f"{row.ranks}", "nothing", "", "", "", larger)
+        return (f"{row.nodes}", f"{row.ranks}", "nothing", "", "", "", "", larger)
     sizes = f"{row.micro} × {row.accumulation}"
-    held = f"{row.memory.total_gb:.0f}", f"{row.host_gb:,.0f}"
+    held = f"{row.memory.total_gb:.0f}", f"{row.host_gb:,.0f}", _hours(row)
     return (f"{row.nodes}", f"{row.ranks}", row.layout.name, sizes, *held, larger)
+
+
+def _hours(row: Fit) -> str:
+    """GPU-hours of a thousand steps; more than that where an optimiser works on CPUs, which is not counted."""
+    if row.step_s is None or row.layout is None:
+        return "?"
+    return f"{'> ' * row.layout.offload_optimizer}{1000 * row.step_s * row.ranks / 3600:,.0f}"
 
 
 def _short(needed: Needed) -> str:
@@ -62,16 +70,18 @@ def _words(plan: RunPlan, rows: Sequence[Fit]) -> Iterator[str]:
     if own is not least:
         yield "fewest without host memory: " + ("none of these" if own is None else _nodes(own))
     good = sensible(rows)
-    tokens = f"{hiding_tokens(2):,.0f} tokens a GPU and pass"
+    cluster = plan.config.cluster
+    tokens = f"{hiding_tokens(plan.config, 2):,.0f} tokens a GPU and pass"
     if good:
         ends = sorted({good[0].nodes, good[-1].nodes})
         yield f"sensible: {' to '.join(map(str, ends))} node{'s' * (ends[-1] > 1)}"
     else:
         yield f"sensible: none; give each GPU more to do ({_remedies(plan)}, or a larger train.global_batch_size)"
     yield (
-        f"(From about {tokens} on, ZeRO-3 between nodes hides its traffic: {FLOPS / 1e12:.0f} TFLOP/s and "
-        f"{BETWEEN_NODES / 1e9:.0f} GB/s a GPU are assumed.)"
+        f"(From about {tokens} on, ZeRO-3 between nodes hides its traffic: {computing_flops(cluster) / 1e12:.0f} "
+        f"TFLOP/s and {cluster.interconnect_gb_s:g} GB/s a GPU are assumed.)"
     )
+    yield "(GPU-hours are of 1,000 steps with rows as long as can be, estimated, without failures.)"
 
 
 def _nodes(row: Fit) -> str:

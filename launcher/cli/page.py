@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from launcher.cli.time_page import disk_lines, time_lines
 from launcher.config.evaluate import scored_sets
 from launcher.config.sources import typed
 from launcher.config.survival import Action
@@ -36,6 +37,7 @@ def page(plan: RunPlan) -> str:
         "Precision": _precision(plan),
         "Optimiser": _optimiser(plan),
         "Data": _data(plan),
+        "Time": time_lines(plan),
         "Checkpoints": _checkpoints(plan),
         "Stopping": _stopping(plan),
         "Then": _then(plan),
@@ -220,6 +222,7 @@ def _checkpoints(plan: RunPlan) -> Iterator[str]:
     if checkpoint.keep_best is not None:
         kept += f", and the best {checkpoint.keep_best} by {checkpoint.best_by}"
     yield f"{every}; {kept}"
+    yield from disk_lines(plan)
 
 
 def _stopping(plan: RunPlan) -> Iterator[str]:

@@ -161,6 +161,19 @@ class ClusterConfig:
     """The most nodes that the partition gives to one job."""
     signal_lead_s: Any
     """Seconds before the time limit at which the job is told to stop; `auto` plans for a step and a checkpoint."""
+    peak_tflops: float | None
+    """TFLOP/s of one GPU in the run's precision; null is the data sheet's, by `gpu_type`. For planning, as are all the
+    following."""
+    efficiency: float
+    """Share of that peak that a GPU reaches while it computes."""
+    gpu_link_gb_s: float
+    """GB/s a GPU that collectives reach within a node."""
+    interconnect_gb_s: float
+    """The same between nodes."""
+    mttf_hours_per_gpu: float | None
+    """GPU-hours between failures; null plans for none."""
+    gpu_hour_price: float | None
+    """Of a GPU-hour, in any currency; null tells no price."""
     environment: dict[str, str]
     """Variables set for the ranks (NCCL_IB_HCA and its like)."""
     network_interface: str | None

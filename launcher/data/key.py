@@ -73,15 +73,15 @@ def cache_key(spec: DataSpec) -> str:
     return _hash(_settings(spec) | {"files": [marks[path] for path in paths]})
 
 
-def find(spec: DataSpec, cache_root: Path) -> Path | None:
+def find(spec: DataSpec, cache_root: Path, whole_bytes: int | None = None) -> Path | None:
     """The prepared folder of `spec` under `cache_root`, if one is known; cheap whatever the size.
 
-    Sources of more than 256 MiB in all are not read: a record says which key files of these sizes, times and inodes
-    had. None where there is no record; `prepare` then reads them, and finds the folder if it is there.
+    Sources of more than `whole_bytes` (256 MiB) in all are not read: a record says which key files of these sizes,
+    times and inodes had. None where there is no record; `prepare` then reads them, and finds the folder if it is there.
     """
     try:
         stats = stat_marks(spec)
-        if sum(size for size, _, _ in stats) <= WHOLE_BYTES:
+        if sum(size for size, _, _ in stats) <= (WHOLE_BYTES if whole_bytes is None else whole_bytes):
             key = cache_key(spec)
         else:
             key = json.loads(_record(spec, stats, cache_root).read_text(encoding="utf-8"))["key"]
@@ -92,11 +92,10 @@ def find(spec: DataSpec, cache_root: Path) -> Path | None:
 
 
 def remember(spec: DataSpec, stats: Stats, key: str, cache_root: Path) -> None:
-    """Note for `find` that files with `stats` have `key`, where it will not read them."""
-    if sum(size for size, _, _ in stats) > WHOLE_BYTES:
-        record = _record(spec, stats, cache_root)
-        record.parent.mkdir(mode=0o700, exist_ok=True)
-        publish_json(record, {"key": key})
+    """Note for `find` that files with `stats` have `key`, for when it does not read them."""
+    record = _record(spec, stats, cache_root)
+    record.parent.mkdir(mode=0o700, exist_ok=True)
+    publish_json(record, {"key": key})
 
 
 def stat_marks(spec: DataSpec) -> Stats:
@@ -111,7 +110,10 @@ def looks_for_held_out(spec: DataSpec) -> bool:
 
 
 def _record(spec: DataSpec, stats: Stats, cache_root: Path) -> Path:
-    return cache_root / "known" / f"{_hash(_settings(spec) | {'files': stats})}.json"
+    """Where it is noted. A run copies its chat template, which has its content as a mark, therefore."""
+    template = None if spec.chat_template is None else file_sha256(Path(spec.chat_template))
+    files = stats if template is None else stats[:-1]
+    return cache_root / "known" / f"{_hash(_settings(spec) | {'files': files, 'template': template})}.json"
 
 
 def _paths(spec: DataSpec) -> list[str]:

@@ -125,3 +125,8 @@ def flops_per_token(shape: ShapeConfig, seq_len: float, trained: float = 1.0) ->
     weights = parameter_count(shape) - (0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size)
     width = shape.num_attention_heads * shape.head_dim
     return (4.0 + 2.0 * trained) * weights + 12.0 * shape.num_hidden_layers * width * seq_len
+
+
+def forward_flops_per_token(shape: ShapeConfig, seq_len: float) -> float:
+    """FLOPs of a forward pass alone, per token: a third of training's (ibid.)."""
+    return flops_per_token(shape, seq_len) / 3

@@ -19,21 +19,28 @@ from launcher.config.ranges import AUTO
 from launcher.config.schema import Config, ShapeConfig
 from launcher.config.search import search_path
 from launcher.config.validate import READING_KEYS, secrets_in, validate
+from launcher.data.source import DataSpec
 from launcher.errors import Problem, UserError
+from launcher.expected import Expected
 from launcher.models.shape import model_shape
 from launcher.plan.batch import plan_batch
 from launcher.plan.deepspeed import deepspeed_config
+from launcher.plan.earlier import earlier
 from launcher.plan.fit import settled, tentative
 from launcher.plan.frozen import frozen_parameters
 from launcher.plan.lead import plan_lead
 from launcher.plan.memory import fits, plan_memory
 from launcher.plan.mounts import mount_problems, mounts
+from launcher.plan.pace import pace, step_tokens
 from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
+from launcher.plan.prepared import prepared
 from launcher.plan.prompts import with_prompts
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
 from launcher.plan.then import task_problems
+from launcher.plan.time import Setting
+from launcher.plan.whole import expect
 from launcher.rundir import RunDir
-from launcher.runplan import PLAN_VERSION, Batch, Measured, RunPlan, Topology
+from launcher.runplan import PLAN_VERSION, Batch, Lead, Measured, Memory, RunPlan, Topology
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +119,7 @@ def plan_config(
     memory = plan_memory(
         config, sized.shape, topology.world_size, batch.micro_batch_size, sized.frozen, batch.accumulation
     )
-    lead = plan_lead(config, memory, topology, measured)
+    lead, expected = _timed(config, sized, memory, topology, train_data, measured)
     slurm = config.cluster.kind is ClusterKind.slurm
     own_data_job = slurm and config.cluster.data_job.enabled
     return RunPlan(
@@ -129,6 +136,7 @@ def plan_config(
         eval_data=eval_specs(config, run_dir),
         data_cache=config.data.cache_dir,
         lead=lead,
+        expected=expected,
         deepspeed=sized.deepspeed,
         slurm=slurm_parameters(config.cluster, run_dir, run_id, lead, mounts(config, run_dir)) if slurm else None,
         data_job=data_job_parameters(config.cluster, run_dir, run_id) if own_data_job else None,
@@ -169,6 +177,33 @@ def _sized(config: Config, topology: Topology, found: list[Problem]) -> _Sized |
     deepspeed, refused = deepspeed_config(config, batch)
     found += refused
     return None if known is None else _Sized(shape=known, frozen=frozen, batch=batch, deepspeed=deepspeed)
+
+
+def _timed(
+    config: Config,
+    sized: _Sized,
+    memory: Memory,
+    topology: Topology,
+    train_data: DataSpec,
+    measured: Measured | None,
+) -> tuple[Lead, Expected]:
+    """When the job is told to stop, and what the whole run takes."""
+    data = prepared(config, train_data)
+    tokens, row_tokens = step_tokens(config, data)
+    setting = Setting(
+        config=config,
+        shape=sized.shape,
+        frozen=sized.frozen,
+        memory=memory,
+        nodes=topology.nodes,
+        ranks=topology.world_size,
+        accumulation=sized.batch.accumulation,
+        tokens=tokens,
+        row_tokens=row_tokens,
+    )
+    step = pace(setting, data, earlier(config, topology, sized.batch, memory))
+    lead = plan_lead(config, memory, topology, measured, step.step_s)
+    return lead, expect(config, topology, memory, lead, step, data)
 
 
 def _laid_out(config: Config, topology: Topology) -> tuple[Config, str]:

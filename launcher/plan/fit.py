@@ -9,13 +9,11 @@ from launcher.config.schema import Config, ShapeConfig
 from launcher.config.validate import validate
 from launcher.plan.host import host_gb, too_little
 from launcher.plan.memory import MARGIN, fits, plan_memory
+from launcher.plan.pace import step_tokens
+from launcher.plan.time import Setting, computing_flops, link_bytes_per_s, step_s
 from launcher.runplan import Memory
 
 MOST_NODES = 256
-FLOPS = 400e12
-"""Assumed of a GPU while it computes, a second: what an H100 reaches in bf16 on large matrices in practice."""
-BETWEEN_NODES, WITHIN_NODE = 50e9, 300e9
-"""Assumed bytes a second and GPU that collectives reach over a 400 Gbit/s network card each, and over NVLink."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +71,8 @@ class Fit:
     """Of a node's host memory, GB: what is offloaded, and the copy that a checkpoint is written from."""
     too_large: tuple[Needed, ...]
     """Faster layouts that do not fit."""
+    step_s: float | None
+    """A step of full rows, seconds, as far as it can be estimated; None without a layout, or a peak to reckon with."""
     enough_work: bool
     """Whether a pass computes for as long as stage 3 takes to fetch the model."""
 
@@ -145,7 +145,8 @@ def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: S
                 memory=memory,
                 host_gb=host_gb(laid, memory, nodes),
                 too_large=tuple(too_large),
-                enough_work=micro * config.data.seq_len >= hiding_tokens(nodes),
+                step_s=_step_s(laid, shape, frozen, memory, nodes, each // micro),
+                enough_work=micro * config.data.seq_len >= hiding_tokens(config, nodes),
             )
         least = needed[0][1]
         host = host_gb(laid, least, nodes) if fitting else None
@@ -159,6 +160,7 @@ def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: S
         memory=None,
         host_gb=0,
         too_large=tuple(too_large),
+        step_s=None,
         enough_work=False,
     )
 
@@ -173,13 +175,32 @@ def _micros(config: Config, each: int) -> Iterator[int]:
         yield from (size for size in range(1, each + 1) if each % size == 0)
 
 
-def hiding_tokens(nodes: int) -> float:
+def _step_s(
+    config: Config, shape: ShapeConfig, frozen: int, memory: Memory, nodes: int, accumulation: int
+) -> float | None:
+    tokens, row_tokens = step_tokens(config, None)
+    return step_s(
+        Setting(
+            config=config,
+            shape=shape,
+            frozen=frozen,
+            memory=memory,
+            nodes=nodes,
+            ranks=nodes * config.cluster.gpus_per_node,
+            accumulation=accumulation,
+            tokens=tokens,
+            row_tokens=row_tokens,
+        )
+    )
+
+
+def hiding_tokens(config: Config, nodes: int) -> float:
     """Tokens of a pass from which computing takes as long as stage 3's collectives.
 
     A token costs 6 operations a parameter, and each pass moves the parameters three times at 2 bytes
     (ZeRO, arXiv:1910.02054, section 7.2.2).
     """
-    return FLOPS / (BETWEEN_NODES if nodes > 1 else WITHIN_NODE)
+    return computing_flops(config.cluster) / link_bytes_per_s(config.cluster, nodes)
 
 
 def smallest(rows: Sequence[Fit], *, offloaded: bool) -> Fit | None:

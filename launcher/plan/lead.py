@@ -20,12 +20,15 @@ LONGEST_SHARE = 0.5
 """Share of the time limit that the lead may take."""
 
 
-def plan_lead(config: Config, memory: Memory, topology: Topology, measured: Measured | None) -> Lead:
-    """The lead that is set, or one long enough for a step and a checkpoint with everything taken twice."""
-    step_s = STEP_S if measured is None else measured.step_s
-    save_s = (
-        checkpoint_bytes(config, memory) / topology.nodes / NODE_BYTES_PER_S if measured is None else measured.save_s
-    )
+def plan_lead(
+    config: Config, memory: Memory, topology: Topology, measured: Measured | None, expected_s: float | None = None
+) -> Lead:
+    """The lead that is set, or one long enough for a step and a checkpoint with everything taken twice.
+
+    A step that was not measured is taken for as long as is `expected_s`, or usual.
+    """
+    step_s = max(STEP_S, expected_s or 0) if measured is None else measured.step_s
+    save_s = assumed_save_s(config, memory, topology.nodes) if measured is None else measured.save_s
     needed = math.ceil(SLACK_S + 2 * (step_s + save_s))
     typed = config.cluster.signal_lead_s
     return Lead(
@@ -40,6 +43,11 @@ def plan_lead(config: Config, memory: Memory, topology: Topology, measured: Meas
 def auto_seconds(cluster: ClusterConfig, needed: int) -> int:
     """What is needed, in whole minutes, and at most a share of the time limit."""
     return max(1, min(60 * math.ceil(needed / 60), int(LONGEST_SHARE * 60 * cluster.time_min)))
+
+
+def assumed_save_s(config: Config, memory: Memory, nodes: int) -> float:
+    """Seconds from a checkpoint's beginning to its commit, at that rate."""
+    return checkpoint_bytes(config, memory) / nodes / NODE_BYTES_PER_S
 
 
 def checkpoint_bytes(config: Config, memory: Memory) -> float:

@@ -33,9 +33,7 @@ def suggested_interval(
 ) -> int | None:
     """Steps between checkpoints that lose the least time; None while nothing failed or too little is known.
 
-    √(2·MTTF·T_save), the first order of J. W. Young, "A first order approximation to the optimum checkpoint interval",
-    CACM 17(9), 1974. MTTF is the time allocated over the number of unplanned endings; T_save is the time for which
-    training waits. A checkpoint that is written while training goes on must be done before the next one begins.
+    MTTF is the time allocated over the number of unplanned endings, T_save the time for which training waits.
     """
     failures = unplanned(passages)
     saves = [event for event in events if event["event"] == Event.checkpoint.value and "seconds" in event]
@@ -44,5 +42,14 @@ def suggested_interval(
         return None
     seconds = statistics.median(float(event["seconds"]) for event in saves)
     stalled_s = statistics.median(float(event.get("stalled_s", event["seconds"])) for event in saves)
-    best_s = math.sqrt(2 * allocated_s(passages, now) / failures * stalled_s)
-    return max(1, round(max(best_s, seconds) / step_s))
+    return best_interval(allocated_s(passages, now) / failures, seconds, stalled_s, step_s)
+
+
+def best_interval(mttf_s: float, save_s: float, stall_s: float, step_s: float) -> int:
+    """Steps of `step_s` between checkpoints, where failures come every `mttf_s` and training waits `stall_s` for each.
+
+    √(2·MTTF·T_save), the first order of J. W. Young, "A first order approximation to the optimum checkpoint interval",
+    CACM 17(9), 1974. A checkpoint that is written while training goes on must be done, after `save_s`, before the next
+    one begins.
+    """
+    return max(1, round(max(math.sqrt(2 * mttf_s * stall_s), save_s) / step_s))

@@ -12,7 +12,7 @@ from pathlib import Path
 from launcher.cluster import executor
 from launcher.cluster.protocol import Job
 from launcher.config.then import Stage
-from launcher.plan.prepared import prepared
+from launcher.plan import prepared
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.runs import chain
@@ -58,7 +58,7 @@ def submit(run: RunDir, plan: RunPlan, folder: Path) -> Launched:
     with chain.made_ready(run, plan, folder, plan.config.then.stages) as ready:
         try:
             data_job = None
-            if plan.data_job is not None and prepared(plan) is None:
+            if plan.data_job is not None and prepared.folders(plan) is None:
                 data_job = carrier.submit_data_job(plan, folder)
                 queued.append(here(job_id=data_job))
             job = here(job_id=carrier.submit(plan, folder, after=data_job), data_job_id=data_job)

@@ -66,10 +66,10 @@ def test_a_node_without_the_memory_for_it_takes_nothing_off_the_gpus() -> None:
 
 
 def test_enough_work_is_a_pass_as_long_as_its_traffic() -> None:
-    _, _, rows = rows_of("sft_llama3_70b")
+    config, _, rows = rows_of("sft_llama3_70b")
     good = [row.nodes for row in sensible(rows)]
     assert good == [4, 8]
-    assert all((row.micro * 4096 >= hiding_tokens(row.nodes)) == row.enough_work for row in rows)
+    assert all((row.micro * 4096 >= hiding_tokens(config, row.nodes)) == row.enough_work for row in rows)
 
 
 def test_layouts_that_the_config_rules_out_are_not_offered() -> None:
