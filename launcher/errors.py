@@ -54,6 +54,8 @@ class LauncherError(Exception):
     """What an attempt that ends of it died of, where the kind of error says so."""
     node: str | None = None
     """Node at fault, where the error knows one."""
+    warnings: Sequence[Problem] = ()
+    """What is likely wrong besides."""
 
     def __init__(self, *problems: Problem) -> None:
         assert problems, "an error without a problem tells nobody anything"

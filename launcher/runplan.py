@@ -164,6 +164,8 @@ class RunPlan:
     """Those of the job that tokenises first, if need be; None where the training job does it."""
     fingerprint: Fingerprint
     """What decides the result."""
+    warnings: list[Problem]
+    """What is likely wrong with it, and does not forbid it."""
     accepted: list[str]
     """Changes against the run's beginning that its user let through."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.plan.room import Room
 from tests.fakes import FakeSlurm, write_rows, write_tiny_model
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,6 +43,13 @@ def demo(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(data / "held_out.jsonl", 2)
     monkeypatch.setenv("LAUNCHER_DEMO_DATA", str(data))
     return data
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which everything fits."""
+    room = Room(free_gb=1e6, free_files=None)
+    monkeypatch.setattr("launcher.plan.build.room_at", lambda folder: room)
 
 
 @pytest.fixture

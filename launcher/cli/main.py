@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LauncherError as error:
         if options.debug:
             traceback.print_exc()
-        _tell(str(error), error.problems, options)
+        _tell(str(error), error.problems, options, error.warnings)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -120,14 +120,26 @@ def _global_options(parser: argparse.ArgumentParser, default: Any) -> None:
     )
 
 
-def _tell(words: str, problems: Sequence[Problem], options: argparse.Namespace) -> None:
+def _tell(
+    words: str, problems: Sequence[Problem], options: argparse.Namespace, warnings: Sequence[Problem] = ()
+) -> None:
     print(words, file=sys.stderr)
+    for problem in warnings:
+        print(f"WARNING {problem}", file=sys.stderr)
     if options.json:
-        documents = [
-            {"where": item.where, "message": item.message, "valid": item.valid, "remedy": item.remedy}
-            for item in problems
-        ]
-        print(json.dumps({"error": documents}, indent=2))
+        document = {"error": [_plain(problem) for problem in problems]}
+        if warnings:
+            document["warnings"] = [_plain(problem) for problem in warnings]
+        print(json.dumps(document, indent=2))
+
+
+def _plain(problem: Problem) -> dict[str, str]:
+    return {
+        "where": problem.where,
+        "message": problem.message,
+        "valid": problem.valid,
+        "remedy": problem.remedy,
+    }
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,23 @@ def run_argument(parser: argparse.ArgumentParser) -> None:
 def json_argument(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help="print one JSON document, and nothing else, on stdout")
+
+
+def strict_argument(parser: argparse.ArgumentParser) -> None:
+    """`--strict`."""
+    parser.add_argument("--strict", action="store_true", help="take every warning for an error")
+
+
+def refuse_if_strict(warnings: Sequence[Problem], options: argparse.Namespace) -> None:
+    """UserError with all of them, where `--strict` was typed."""
+    if options.strict and warnings:
+        raise UserError(*warnings)
+
+
+def print_warnings(warnings: Sequence[Problem]) -> None:
+    """On stderr, where they disturb no answer."""
+    for problem in warnings:
+        print(f"WARNING {problem}", file=sys.stderr)
 
 
 def runs_root(options: argparse.Namespace) -> Path:

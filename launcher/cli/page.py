@@ -15,9 +15,8 @@ from launcher.data.source import DataSpec
 from launcher.objectives.protocol import Teacher
 from launcher.objectives.registry import objective_of, settled
 from launcher.plain import plain
-from launcher.plan.host import copy_gb, offloaded_gb, too_little
-from launcher.plan.lead import too_short
-from launcher.plan.memory import MARGIN, fits
+from launcher.plan.host import copy_gb, offloaded_gb
+from launcher.plan.memory import MARGIN
 from launcher.plan.prepared import trained_tokens
 from launcher.plan.then import export_gb
 from launcher.runplan import RunPlan
@@ -44,6 +43,7 @@ def page(plan: RunPlan) -> str:
         "Tracking": _tracking(plan),
         "Slurm": _slurm(plan),
         "Fingerprint": _fingerprint(plan),
+        "WARNING": _warnings(plan),
     }
     lines = []
     for name, texts in sections.items():
@@ -162,14 +162,6 @@ def _memory(plan: RunPlan) -> Iterator[str]:
     parts += [f"{offloaded:,.1f} for what is offloaded"] if offloaded else []
     if parts:
         yield f"host memory a node, GB, beside the processes' own: {' and '.join(parts)}"
-    if too_little(config, memory, nodes):
-        key = "mem_gb_per_node" if config.cluster.mem_gb_per_gpu is None else "mem_gb_per_gpu"
-        yield f"  WARNING: that is more than cluster.{key}={getattr(config.cluster, key)}; ask for more,"
-        yield "  take more nodes, or write checkpoint.asynchronous=false, with which training waits for the disk"
-    if not fits(memory):
-        yield "  WARNING: this is likely to run out of memory. In the order in which it costs speed: a smaller"
-        yield "  train.micro_batch_size, model.activation_checkpointing=true, zero=zero3, more GPUs, a shorter"
-        yield "  data.seq_len, zero=zero3_offload"
 
 
 def _precision(plan: RunPlan) -> Iterator[str]:
@@ -231,9 +223,6 @@ def _stopping(plan: RunPlan) -> Iterator[str]:
     if plan.slurm is not None:
         yield f"told to stop {lead.seconds} s before the time limit of {plan.config.cluster.time_min} min"
         yield f"a step of {lead.step_s:g} s and a checkpoint of {lead.save_s:g} s ({how}), taken twice: {lead.needed} s"
-        if too_short(lead):
-            yield "  WARNING: the job may be ended before its checkpoint is written; write"
-            yield f"  cluster.signal_lead_s={lead.needed}, or a longer cluster.time_min with signal_lead_s=auto"
     policy = plain(plan.config.retry)
     for action in Action:
         names = [name for name, value in policy.items() if value == action.value]
@@ -280,3 +269,8 @@ def _value(value: object) -> str:
 
 def _fingerprint(plan: RunPlan) -> Iterator[str]:
     yield ", ".join(f"{name} {digest}" for name, digest in plain(plan.fingerprint).items())
+
+
+def _warnings(plan: RunPlan) -> Iterator[str]:
+    for problem in plan.warnings:
+        yield from str(problem).splitlines()

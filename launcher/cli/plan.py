@@ -9,8 +9,11 @@ from launcher.cli.options import (
     json_argument,
     overrides,
     print_json,
+    print_warnings,
     recipe_arguments,
+    refuse_if_strict,
     require_tasks,
+    strict_argument,
     then_arguments,
     then_overrides,
 )
@@ -23,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """What the verb takes."""
     recipe_arguments(parser)
     then_arguments(parser)
+    strict_argument(parser)
     form = parser.add_mutually_exclusive_group()
     json_argument(form)  # type: ignore[arg-type]
     form.add_argument("--sbatch", action="store_true", help="print the batch script")
@@ -35,6 +39,9 @@ def run(options: argparse.Namespace) -> ExitCode:
     options.overrides = [*options.overrides, *then_overrides(options)]
     plan = planned(options)
     require_tasks(plan, options)
+    refuse_if_strict(plan.warnings, options)
+    if options.sbatch or options.cfg or options.fit:
+        print_warnings(plan.warnings)
     if options.json:
         print_json(plan.to_json())
     elif options.sbatch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from launcher.cli.options import json_argument, named_run, override_arguments, run_argument
+from launcher.cli.options import json_argument, named_run, override_arguments, print_warnings, run_argument
 from launcher.cli.watch import follow_argument, launched
 from launcher.errors import ExitCode
 
@@ -27,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Queue the run again."""
     found = named_run(options)
+    from launcher.runplan import RunPlan
     from launcher.runs.resume import resume
 
     again = resume(
@@ -37,4 +38,5 @@ def run(options: argparse.Namespace) -> ExitCode:
         config_dir=options.config_dir,
         accept_changes=options.accept_changes,
     )
+    print_warnings(RunPlan.load(again.run.plan).warnings)
     return launched(again, options)

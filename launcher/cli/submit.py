@@ -11,8 +11,11 @@ from launcher.cli.options import (
     override_arguments,
     overrides,
     print_json,
+    print_warnings,
+    refuse_if_strict,
     require_tasks,
     runs_root,
+    strict_argument,
     then_arguments,
     then_overrides,
 )
@@ -31,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", metavar="RUN", help="the config of that run, in place of a recipe")
     json_argument(parser)
     follow_argument(parser)
+    strict_argument(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted; submit nothing")
 
 
@@ -39,9 +43,11 @@ def run(options: argparse.Namespace) -> ExitCode:
     options.overrides = [*options.overrides, *then_overrides(options)]
     plan, typed = _repeated(options) if options.source is not None else _new(options)
     require_tasks(plan, options)
+    refuse_if_strict(plan.warnings, options)
     if options.dry_run:
         _show(plan, options)
         return ExitCode.DONE
+    print_warnings(plan.warnings)
     from launcher.runs.launch import launch
 
     return launched(launch(plan, typed), options)

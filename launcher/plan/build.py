@@ -15,11 +15,11 @@ from typing import Any
 from launcher import fingerprint
 from launcher.config.cluster import ClusterKind
 from launcher.config.compose import compose
+from launcher.config.doubts import doubts
 from launcher.config.ranges import AUTO
 from launcher.config.schema import Config, ShapeConfig
 from launcher.config.search import search_path
 from launcher.config.validate import READING_KEYS, secrets_in, validate
-from launcher.data.source import DataSpec
 from launcher.errors import Problem, UserError
 from launcher.expected import Expected
 from launcher.models.shape import model_shape
@@ -33,11 +33,13 @@ from launcher.plan.memory import fits, plan_memory
 from launcher.plan.mounts import mount_problems, mounts
 from launcher.plan.pace import pace, step_tokens
 from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
-from launcher.plan.prepared import prepared
+from launcher.plan.prepared import Prepared, prepared
 from launcher.plan.prompts import with_prompts
+from launcher.plan.room import room_at
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
 from launcher.plan.then import task_problems
 from launcher.plan.time import Setting
+from launcher.plan.warnings import Looked, warnings
 from launcher.plan.whole import expect
 from launcher.rundir import RunDir
 from launcher.runplan import PLAN_VERSION, Batch, Lead, Measured, Memory, RunPlan, Topology
@@ -96,7 +98,7 @@ def plan_config(
         config = tentative(config)
     found += validate(config)
     if any(problem.where.startswith(READING_KEYS) for problem in found):
-        raise UserError(*_distinct(found))
+        raise _refusal(config, found)
     config = locate(config, work_dir)
     run_dir = RunDir(Path(config.runs_root) / run_id)
     found += [*check_paths(config, run_dir), *mount_problems(config, run_dir), *secrets_in(config)]
@@ -112,14 +114,24 @@ def plan_config(
         config, layout = _laid_out(config, topology)
     sized = _sized(config, topology, found)
     if found or sized is None:
-        raise UserError(*_distinct(found))
+        raise _refusal(config, found)
     train_data = train_spec(config, run_dir)
     assert config.data.cache_dir is not None
     batch = sized.batch
     memory = plan_memory(
         config, sized.shape, topology.world_size, batch.micro_batch_size, sized.frozen, batch.accumulation
     )
-    lead, expected = _timed(config, sized, memory, topology, train_data, measured)
+    data = prepared(config, train_data)
+    lead, expected = _timed(config, sized, memory, topology, data, measured)
+    looked = Looked(
+        config=config,
+        topology=topology,
+        memory=memory,
+        lead=lead,
+        expected=expected,
+        data=data,
+        room=room_at(run_dir.root),
+    )
     slurm = config.cluster.kind is ClusterKind.slurm
     own_data_job = slurm and config.cluster.data_job.enabled
     return RunPlan(
@@ -141,8 +153,17 @@ def plan_config(
         slurm=slurm_parameters(config.cluster, run_dir, run_id, lead, mounts(config, run_dir)) if slurm else None,
         data_job=data_job_parameters(config.cluster, run_dir, run_id) if own_data_job else None,
         fingerprint=fingerprint.take(config, train_data),
+        warnings=warnings(looked),
         accepted=[],
     )
+
+
+def _refusal(config: Config, found: Sequence[Problem]) -> UserError:
+    """Everything that is wrong, and what is likely so."""
+    error = UserError(*_distinct(found))
+    wrong = {problem.where for problem in found}
+    error.warnings = [doubt for doubt in doubts(config) if doubt.where not in wrong]
+    return error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,11 +205,10 @@ def _timed(
     sized: _Sized,
     memory: Memory,
     topology: Topology,
-    train_data: DataSpec,
+    data: Prepared | None,
     measured: Measured | None,
 ) -> tuple[Lead, Expected]:
     """When the job is told to stop, and what the whole run takes."""
-    data = prepared(config, train_data)
     tokens, row_tokens = step_tokens(config, data)
     setting = Setting(
         config=config,

@@ -84,7 +84,7 @@ def test_config_dir_is_searched(demo: Path, work: Path, capsys: Out) -> None:
     assert json.loads(capsys.readouterr().out)["config"]["train"]["seed"] == 99
 
 
-def test_the_page_shows_what_a_person_checks(work: Path) -> None:
+def test_the_page_shows_what_a_person_checks(work: Path, roomy: None) -> None:
     plan = plan_of(work, "cluster.partition=big", recipe="sft_llama3_70b")
     text = page(plan)
     for shown in (

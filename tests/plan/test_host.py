@@ -43,4 +43,5 @@ def test_less_than_that_is_warned_of(work: Path, limit: int, warned: bool) -> No
     assert too_little(plan.config, plan.memory, plan.topology.nodes) == warned
     text = page(plan)
     assert "112.4 for the copy that a checkpoint is written from" in text
-    assert ("WARNING: that is more than cluster.mem_gb_per_node" in text) == warned
+    assert (f"cluster.mem_gb_per_node: {limit} GB of host memory are asked for" in text) == warned
+    assert [problem.where for problem in plan.warnings] == ["cluster.mem_gb_per_node"] * warned
