@@ -16,6 +16,7 @@ from launcher import slurm_commands
 from launcher.config.survival import Action
 from launcher.failures import FailureClass
 from launcher.faultpoints import Point, reach
+from launcher.node.ranks import slurm_job_id
 from launcher.node.supervisor import Start, close, conclude
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -52,7 +53,7 @@ def _mine(run: RunDir) -> Start | None:
     """The start of the attempt that this job is making."""
     if NUMBER in os.environ:
         return Start.read(run.attempt(int(os.environ[NUMBER])))
-    here = os.environ["SLURM_JOB_ID"], int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    here = slurm_job_id(), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     starts = (Start.read(run.attempt(number)) for number in reversed(run.attempt_numbers()))
     return next((start for start in starts if start is not None and (start.job_id, start.restarts) == here), None)
 

@@ -30,8 +30,8 @@ from launcher.node.causes import failure_of
 from launcher.node.data import prepare_data
 from launcher.node.epilogue import LEAVE_S, requeue_if_due
 from launcher.node.logs import redirect_output
-from launcher.node.ranks import node_name
-from launcher.node.rendezvous import meeting_point
+from launcher.node.ranks import node_name, slurm_job_id
+from launcher.node.rendezvous import job_number, meeting_point
 from launcher.node.supervisor import Start, batch_output, close, conclude
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
@@ -130,7 +130,7 @@ def prologue(run: RunDir, start: Start) -> dict[str, str]:
             variables["LAUNCHER_TEACHER"] = str(teacher)
         for name, folder in prepare_data(plan, model, plan.config.data.workers).items():
             variables[f"LAUNCHER_{name.upper()}_TOKENS"] = str(folder)
-        variables |= meeting_point(int(start.job_id.partition(".")[0]))
+        variables |= meeting_point(job_number(start.job_id))
     except Exception as error:
         message = str(error) if isinstance(error, LauncherError) else traceback.format_exc()
         print(message, file=sys.stderr, flush=True)
@@ -188,7 +188,7 @@ def end_attempt(
 def main(run_dir: str) -> None:
     """Entry of the batch script."""
     run = RunDir(Path(run_dir))
-    job_id, submission = os.environ["SLURM_JOB_ID"], int(os.environ["LAUNCHER_SUBMISSION"])
+    job_id, submission = slurm_job_id(), int(os.environ["LAUNCHER_SUBMISSION"])
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     admit(run, job_id, restarts, submission)
     start = begin_attempt(run, job_id, restarts, submission)

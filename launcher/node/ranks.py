@@ -76,6 +76,12 @@ def export_for_torch(ranks: Ranks) -> None:
     )
 
 
+def slurm_job_id() -> str:
+    """This job as Slurm's commands name it: of an array `ARRAY_TASK`, as every task has a number of its own beside."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
+
+
 def node_name() -> str:
     """This node as the cluster calls it, which need not be its host name."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -21,6 +21,12 @@ def master_address() -> str:
     return "127.0.0.1" if node is None else node_address(node)
 
 
+def job_number(job_id: str) -> int:
+    """A number for `master_port` from Slurm's JOB, its ARRAY_TASK or this machine's PID.START."""
+    job, _, task = job_id.partition(".")[0].partition("_")
+    return int(job) + int(task or 0)
+
+
 def master_port(job_number: int) -> int:
     """A free port, the first candidate decided by the job, so that jobs sharing a node seldom try the same."""
     for shift in range(PORTS):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from launcher.node.ranks import export_for_torch, local_variables, read_ranks
+from launcher.node.ranks import export_for_torch, local_variables, read_ranks, slurm_job_id
 
 SLURM = {"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1", "SLURM_JOB_NUM_NODES": "2"}
 
@@ -49,3 +49,12 @@ def test_a_users_settings_of_the_allocator_stay(theirs: str | None, monkeypatch:
     export_for_torch(read_ranks())
     expected = "expandable_segments:True" if theirs is None else "max_split_size_mb:128"
     assert {os.environ[name] for name in names[-2:] if name in os.environ} == {expected}
+
+
+def test_a_task_of_an_array_is_named_as_slurms_commands_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "130")
+    assert slurm_job_id() == "130"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "123")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    assert slurm_job_id() == "123_4"
