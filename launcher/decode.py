@@ -23,7 +23,8 @@ BROKEN: Any = object()
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def hints_of(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
     return typing.get_type_hints(cls)
 
 
@@ -52,6 +53,11 @@ def read(hint: Any, value: Any, where: str, problems: list[Problem]) -> Any:
     return _read_scalar(hint, value, where, problems)
 
 
+def read_field(cls: type, name: str, value: Any, problems: list[Problem]) -> Any:
+    """Read `value` as the field `name` of the dataclass `cls`, as `read` does; the key is the field's name."""
+    return read(hints_of(cls)[name], value, name, problems) if name in hints_of(cls) else BROKEN
+
+
 def _read_dataclass(cls: type, value: Any, where: str, problems: list[Problem]) -> Any:
     if not isinstance(value, Mapping):
         problems.append(Problem(where=where, message=f"{value!r} is not a group of keys", valid=_names(cls)))
@@ -64,7 +70,7 @@ def _read_dataclass(cls: type, value: Any, where: str, problems: list[Problem]) 
     arguments = {}
     for name in fields:
         if name in value:
-            arguments[name] = read(_hints(cls)[name], value[name], _join(where, name), problems)
+            arguments[name] = read(hints_of(cls)[name], value[name], _join(where, name), problems)
         else:
             problems.append(Problem(where=_join(where, name), message="a value is required here"))
     return cls(**arguments) if len(problems) == before else BROKEN

@@ -16,6 +16,7 @@ from launcher.data.source import DataSpec, Source
 from launcher.models.judge import judge_model
 from launcher.models.teacher import teacher_model
 from launcher.plain import plain
+from launcher.remember import remembered
 from launcher.runplan import Fingerprint, RunPlan
 
 LAUNCH_SETTINGS = ("runs_root", "cluster", "tracking", "checkpoint", "retry", "watchdog", "health", "evaluate", "then")
@@ -49,12 +50,14 @@ def differences(plan: RunPlan) -> list[str]:
     return [name for name, digest in now.items() if digest != getattr(plan.fingerprint, name)]
 
 
+@remembered
 def code_digest(package: Path) -> str:
     """Hash of every source file below `package`, names included."""
     files = sorted(package.rglob("*.py"))
     return _digest(*(f"{file.relative_to(package)}\0{file.read_text(encoding='utf-8')}" for file in files))
 
 
+@remembered
 def data_digest(spec: DataSpec) -> str:
     """Hash of the sources' contents and limits; where they lie does not count.
 
@@ -76,6 +79,7 @@ def _source_marks(source: Source) -> list[str]:
     return [_digest(*sizes), *(content_mark(path) for path in picked)]
 
 
+@remembered
 def tokenizer_digest(model: ModelConfig, chat_template: str | None) -> str:
     """Hash of the tokenizer's files, or of its hub id and revision, and of the chat template's text."""
     parts = [Path(chat_template).read_text(encoding="utf-8") if chat_template is not None else ""]
@@ -93,6 +97,7 @@ def models_digest(config: Config) -> str:
     return _digest(model_digest(config.model), *digests) if digests else model_digest(config.model)
 
 
+@remembered
 def model_digest(model: ModelConfig) -> str:
     """Hash of config.json and of the weight files' names and sizes, or of the hub id and revision."""
     folder = Path(model.path)

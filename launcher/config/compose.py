@@ -32,6 +32,7 @@ from launcher.config.survival import HealthConfig
 from launcher.decode import BROKEN, read
 from launcher.errors import Problem, UserError, closest_first
 from launcher.plain import plain
+from launcher.remember import remembered
 
 BASE = "launcher"
 """The values behind every recipe, which no recipe needs to be named for."""
@@ -64,7 +65,7 @@ def compose(recipe: str, overrides: Sequence[str], search: SearchPath) -> Compos
     if foreign:
         message = "Hydra's own settings have no meaning here: nothing runs through its launcher"
         return Composed(config=None, problems=[Problem(where=text, message=message) for text in foreign])
-    overrides = [_opened(text) for text in overrides]
+    overrides = [opened(text) for text in overrides]
     try:
         values = _compose(recipe, overrides, search, typed=True)
     except REFUSALS as error:
@@ -72,7 +73,7 @@ def compose(recipe: str, overrides: Sequence[str], search: SearchPath) -> Compos
     return decode_config(values)
 
 
-def _opened(text: str) -> str:
+def opened(text: str) -> str:
     """Hydra wants a + before a key that a mapping does not hold yet; here such keys are what the mapping is for."""
     return f"++{text}" if text.startswith(OPEN_MAPPINGS) else text
 
@@ -86,7 +87,12 @@ def decode_config(values: Any) -> Composed:
 
 def as_yaml(config: Config) -> str:
     """A file that composes to this config again."""
-    return OmegaConf.to_yaml(OmegaConf.create(literal(plain(config))))
+    return "".join(_yaml_of({key: value}) for key, value in plain(config).items())
+
+
+@remembered
+def _yaml_of(part: dict[str, Any]) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(literal(part)))
 
 
 def literal(value: Any) -> Any:
@@ -101,8 +107,8 @@ def literal(value: Any) -> Any:
 _REFERENCE = re.compile(r"(\\*)\$\{")
 
 
-def parse(text: str) -> Override | Problem:
-    """One override in Hydra's grammar."""
+def parse(text: str, *, sweeps: bool = False) -> Override | Problem:
+    """One override in Hydra's grammar; with `sweeps`, it may have several values."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -115,8 +121,9 @@ def parse(text: str) -> Override | Problem:
         )
     if not override.key_or_group:
         return Problem(where=text, message="there is no key before the =", valid="key=value")
-    if override.is_sweep_override():
-        return Problem(where=text, message="this is a sweep over several values", remedy="give one value")
+    if override.is_sweep_override() and not sweeps:
+        remedy = "give one value, or submit a sweep: `launcher submit RECIPE -m KEY=VALUE,VALUE …`"
+        return Problem(where=text, message="this is a sweep over several values", remedy=remedy)
     return override
 
 
@@ -160,12 +167,18 @@ def is_group(override: Override, search: SearchPath) -> bool:
 
 
 def _compose(recipe: str, overrides: Sequence[str], search: SearchPath, *, typed: bool) -> Any:
+    config = composed_tree(recipe, overrides, search, typed=typed)
+    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+
+
+def composed_tree(recipe: str, overrides: Sequence[str], search: SearchPath, *, typed: bool) -> DictConfig:
+    """What Hydra makes of it, interpolations unresolved; one of `REFUSALS` where it refuses."""
     store.register(typed=typed)
     with _hydra(search.conf + search.recipes), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = hydra_compose(recipe, overrides=list(overrides))
     assert isinstance(config, DictConfig)
-    return OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    return config
 
 
 @contextmanager

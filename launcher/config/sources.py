@@ -6,13 +6,12 @@ Pure: looks at no disk.
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.data.source import Format, Unit
-from launcher.decode import BROKEN, read
+from launcher.decode import BROKEN, hints_of, read
 from launcher.errors import Problem, closest_first
 
 
@@ -99,7 +98,7 @@ def written(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(item: dict[str, Any], where: str, problems: list[Problem]) -> Iterator[Entry]:
-    hints = typing.get_type_hints(Entry)
+    hints = hints_of(Entry)
     before = len(problems)
     for key in item:
         if key not in hints:

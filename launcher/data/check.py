@@ -17,6 +17,7 @@ from launcher.data.read.piece import BY_OFFSET
 from launcher.data.reject import RowError
 from launcher.data.source import CleanConfig, Fix, Learns, Source
 from launcher.errors import Problem
+from launcher.remember import remembered
 
 HEAD_BYTES = 4 << 20
 _MOST_PROBLEMS = 5
@@ -24,6 +25,7 @@ _LOOKED_INTO = 3
 """Files of a source whose beginning is read."""
 
 
+@remembered
 def check_head(
     source: Source,
     key: str,
@@ -88,6 +90,7 @@ def _bad_rows(piece: Piece, rows: Iterable[tuple[Row, RowError | None]], clean: 
         yield row_problem(piece.path, piece.kind, row, together)
 
 
+@remembered
 def check_template(source: Source, tokenizer: Path, key: str, learns: Learns = Learns.answers) -> list[Problem]:
     """The problem of rows of messages for a tokenizer folder that has no chat template; none for a readable other."""
     if not source.paths or _has_template(tokenizer) or unreadable(source, key, 1):

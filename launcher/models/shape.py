@@ -9,6 +9,7 @@ from typing import Any
 
 from launcher.config.schema import ModelConfig, ShapeConfig
 from launcher.errors import Problem
+from launcher.remember import remembered
 
 
 def local_config(path: str, revision: str | None) -> Path | None:
@@ -38,6 +39,7 @@ def _hub_cache() -> Path:
     return Path(os.path.expandvars(home)).expanduser() / "hub"
 
 
+@remembered
 def model_shape(model: ModelConfig) -> ShapeConfig | Problem:
     """The numbers from config.json where it is at hand, else from `model.shape`."""
     config = local_config(model.path, model.revision)

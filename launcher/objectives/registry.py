@@ -14,16 +14,19 @@ from launcher.decode import BROKEN, read
 from launcher.errors import Problem
 from launcher.objectives.protocol import Module, Objective, Options
 from launcher.plain import plain
+from launcher.remember import remembered
 
 _NONE = ("protocol", "registry")
 KEY = "objective.options"
 
 
+@remembered
 def names() -> list[str]:
     """All objectives, as users type them."""
     return sorted(module.name for module in pkgutil.iter_modules(objectives.__path__) if module.name not in _NONE)
 
 
+@remembered
 def load(name: str, options: Mapping[str, Any] | None = None) -> Objective:
     """The objective `name` with `options` in place of its defaults; validation has seen both."""
     problems: list[Problem] = []

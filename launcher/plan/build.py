@@ -14,7 +14,7 @@ from typing import Any
 
 from launcher import fingerprint
 from launcher.config.cluster import ClusterKind
-from launcher.config.compose import compose
+from launcher.config.compose import Composed, compose
 from launcher.config.doubts import doubts
 from launcher.config.ranges import AUTO
 from launcher.config.schema import Config, ShapeConfig
@@ -63,12 +63,13 @@ def plan_request(request: Request) -> RunPlan:
     """The plan of a new run; UserError with everything that is wrong, NotFoundError for an unknown recipe."""
     search = search_path(request.config_dir, request.work_dir)
     composed = compose(request.recipe, request.overrides, search)
+    return plan_composed(composed, request, new_run_id(request.recipe))
+
+
+def plan_composed(composed: Composed, request: Request, run_id: str) -> RunPlan:
+    """The plan of the run `run_id`, from what came of composing; UserError with everything that is wrong."""
     return plan_config(
-        composed.config,
-        composed.problems,
-        recipe=request.recipe,
-        run_id=new_run_id(request.recipe),
-        work_dir=request.work_dir,
+        composed.config, composed.problems, recipe=request.recipe, run_id=run_id, work_dir=request.work_dir
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from launcher.config.adapter import AdapterKind
 from launcher.config.cluster import ClusterConfig
 from launcher.config.evaluate import scored_sets
-from launcher.config.schema import Config, Init
+from launcher.config.schema import Config, DataConfig, Init
 from launcher.config.sources import HELD_OUT, Entry, held_out_sets, source_entries, typed, written
 from launcher.data.check import check_head, check_template
 from launcher.data.files import expanded
@@ -26,6 +26,7 @@ from launcher.models.judge import judge_problems
 from launcher.models.shape import looks_local
 from launcher.objectives import registry
 from launcher.objectives.registry import objective_of
+from launcher.remember import remembered
 from launcher.rundir import RunDir
 
 
@@ -97,7 +98,7 @@ def _held_out_entries(value: Any, entries: Callable[[Any, str], list[dict[str, A
 def train_spec(config: Config, run: RunDir) -> DataSpec:
     """What decides the tokens of `data.train`; all held-out rows are kept out of it."""
     held_out = [rows for value in _eval_sources(config).values() for rows in value]
-    return replace(_spec(config, _sources(config, config.data.train, "data.train"), run), held_out=tuple(held_out))
+    return replace(_spec(config, _sources(config.data, config.data.train, "data.train"), run), held_out=tuple(held_out))
 
 
 def eval_specs(config: Config, run: RunDir) -> dict[str, DataSpec]:
@@ -108,11 +109,12 @@ def eval_specs(config: Config, run: RunDir) -> dict[str, DataSpec]:
 
 def _eval_sources(config: Config) -> dict[str, tuple[Source, ...]]:
     """The sources of each held-out set."""
-    return {key: _sources(config, rows, typed(key)) for key, rows in held_out_sets(config.data.eval).items()}
+    return {key: _sources(config.data, rows, typed(key)) for key, rows in held_out_sets(config.data.eval).items()}
 
 
-def _sources(config: Config, value: Any, where: str) -> tuple[Source, ...]:
-    return tuple(_source(config, entry) for entry in source_entries(value, where, []))
+@remembered
+def _sources(data: DataConfig, value: Any, where: str) -> tuple[Source, ...]:
+    return tuple(_source(data, entry) for entry in source_entries(value, where, []))
 
 
 def _spec(config: Config, sources: tuple[Source, ...], run: RunDir) -> DataSpec:
@@ -132,7 +134,7 @@ def _spec(config: Config, sources: tuple[Source, ...], run: RunDir) -> DataSpec:
     )
 
 
-def _source(config: Config, entry: Entry) -> Source:
+def _source(data: DataConfig, entry: Entry) -> Source:
     hub = None
     if entry.hub is not None:
         hub = Hub(name=entry.hub, config=entry.subset, split=entry.split or "train", revision=entry.revision)
@@ -140,7 +142,7 @@ def _source(config: Config, entry: Entry) -> Source:
         name=entry.hub or str(entry.path),
         paths=() if entry.path is None else expanded(entry.path),
         hub=hub,
-        format=entry.format or config.data.format,
+        format=entry.format or data.format,
         columns=entry.columns,
         unit=entry.unit,
         limit=entry.limit,

@@ -7,12 +7,13 @@ every linear layer had an adapter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from launcher.config.adapter import ALL_LINEAR, AdapterKind, ends_with, lies_in
+from launcher.config.adapter import ALL_LINEAR, AdapterConfig, AdapterKind, ends_with, lies_in
 from launcher.config.schema import Config, ShapeConfig
 from launcher.models.shape import norms_of_block, norms_queries
+from launcher.remember import remembered
 
 BLOCK, GROUP = 64, 256
 """bitsandbytes: weights that share a scale, and scales that share one when they are quantised too."""
@@ -41,11 +42,16 @@ class Parts:
 
 def parts(config: Config, shape: ShapeConfig) -> Parts:
     """What becomes of the parameters of a model of this shape."""
-    adapter, layers = config.adapter, shape.num_hidden_layers
+    return _parts(config.adapter, config.model.freeze, shape)
+
+
+@remembered
+def _parts(adapter: AdapterConfig, freeze: Sequence[str], shape: ShapeConfig) -> Parts:
+    layers = shape.num_hidden_layers
     weights = [*_once(shape), *((name, size) for layer in range(layers) for name, size in _block(shape, layer))]
     whole = sum(_count(size) for _, size in weights)
     if not adapter.used:
-        frozen = [re.compile(pattern) for pattern in config.model.freeze]
+        frozen = [re.compile(pattern) for pattern in freeze]
         trained = [one for one in weights if not any(pattern.search(one[0]) for pattern in frozen)]
         own = sum(_count(size) for _, size in trained)
         return Parts(whole=whole, own=own, adapters=0, quantised=0, hidden=_hidden(trained))
