@@ -5,6 +5,7 @@ Owns temp-fsync-rename and append-only records. Knows no file's meaning.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -43,6 +44,24 @@ def publish_lines(path: Path, lines: Iterable[str]) -> None:
     sync_dir(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a new file (mode 0600) that nobody looks for yet; `sync_file_system` makes it and its like durable."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def sync_file_system(path: Path) -> None:
+    """Make everything written so far on the file system of `path` durable, once for many files."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Python has no name for it; os.sync would wait for every other file system too.
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
 def half_written(path: Path) -> Iterator[Path]:
     """What writers that died left of publishing `path`."""
     return path.parent.glob(f".{path.name}.*.tmp")
@@ -50,7 +69,12 @@ def half_written(path: Path) -> Iterator[Path]:
 
 def publish_json(path: Path, document: Any) -> None:
     """Publish `document` as indented JSON with a final newline."""
-    publish_text(path, json.dumps(document, indent=2, sort_keys=False, allow_nan=False) + "\n")
+    publish_text(path, json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """`document` as `publish_json` writes it."""
+    return json.dumps(document, indent=2, sort_keys=False, allow_nan=False) + "\n"
 
 
 def publish_json_once(path: Path, document: Any) -> bool:

@@ -317,3 +317,66 @@ class CheckDir:
     def results(self) -> Path:
         """What the ranks found; absent until all of it is there."""
         return self.root / "results.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDir:
+    """Paths inside the folder of what the members of a sweep share. Each member has a run directory of its own."""
+
+    root: Path
+    """RUNS_ROOT/.sweeps/SWEEP_ID."""
+
+    @property
+    def members(self) -> Path:
+        """What was asked for, and the members with what each differs in."""
+        return self.root / "sweep.json"
+
+    @property
+    def code(self) -> Path:
+        """The snapshot that every member's `code` links to."""
+        return self.root / "code"
+
+    @property
+    def environment(self) -> Path:
+        """Packages, interpreter, commit and diff, which every member's `env.json` links to."""
+        return self.root / "env.json"
+
+    @property
+    def report(self) -> Path:
+        """The sweep as a page."""
+        return self.root / "report.html"
+
+    def array(self, number: int) -> ArrayDir:
+        """Folder of its array of that number, from 1."""
+        return ArrayDir(self.root / "arrays" / str(number))
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayDir:
+    """Paths inside the folder of an array, beside what submitit writes there."""
+
+    root: Path
+    """SWEEP_DIR/arrays/N."""
+
+    @property
+    def tasks(self) -> Path:
+        """A link to each task's run directory, by the task's number from 0."""
+        return self.root / "tasks"
+
+    @property
+    def log(self) -> Path:
+        """What the process printed that runs the tasks on this machine."""
+        return self.root / "local.log"
+
+    def process(self, task: int) -> Path:
+        """On this machine: the process of a task, once it has begun."""
+        return self.root / f"process-{task}"
+
+    def withdrawn(self, task: int) -> Path:
+        """On this machine: exists once a task that has not begun never will."""
+        return self.root / f"withdrawn-{task}"
+
+
+def sweep_dir(runs_root: Path, sweep_id: str) -> SweepDir:
+    """The folder of a sweep."""
+    return SweepDir(runs_root / ".sweeps" / sweep_id)

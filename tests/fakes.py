@@ -6,7 +6,7 @@ import functools
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,19 @@ class FakeQueue:
         """Never called here."""
         raise AssertionError
 
-    def submit_data_job(self, plan: object, folder: Path) -> str:
+    def states(self, jobs: Sequence[Job]) -> dict[str, QueueState]:
+        """The next answer for each."""
+        return {job.job_id: self.state(job) for job in jobs}
+
+    def most_tasks(self) -> int | None:
+        """Any number."""
+        return None
+
+    def submit_array(self, array: object, folder: Path) -> list[str]:
+        """Never called here."""
+        raise AssertionError
+
+    def submit_data_job(self, plan: object, folder: Path, also: Sequence[str] = ()) -> str:
         """Never called here."""
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""`launcher submit RECIPE [key=value …]`, or `--from RUN [key=value …]`: plan, freeze and queue."""
+"""`launcher submit RECIPE [key=value …]`, or with `--from RUN` or `-m`, a sweep: plan, freeze and queue."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from launcher.cli.options import (
     then_overrides,
 )
 from launcher.cli.plan import batch_script, planned
+from launcher.cli.sweeping import refuse_without_sweep, submit_sweep, sweep_arguments
 from launcher.cli.watch import follow_argument, launched
 from launcher.errors import ExitCode, Problem, UserError
 from launcher.runplan import RunPlan
@@ -35,12 +36,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     json_argument(parser)
     follow_argument(parser)
     strict_argument(parser)
+    sweep_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be submitted; submit nothing")
 
 
 def run(options: argparse.Namespace) -> ExitCode:
     """Submit, or show what would be submitted."""
     options.overrides = [*options.overrides, *then_overrides(options)]
+    if options.multirun:
+        return submit_sweep(options)
+    refuse_without_sweep(options)
     plan, typed = _repeated(options) if options.source is not None else _new(options)
     require_tasks(plan, options)
     refuse_if_strict(plan.warnings, options)

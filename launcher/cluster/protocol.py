@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -33,6 +33,24 @@ class Job:
     """Number of the submission within the run, from 1."""
     data_job_id: str | None = None
     """The job that tokenises for it, and that it waits for."""
+    array: str | None = None
+    """Folder of the array that it is a task of; None for a job of its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Array:
+    """Runs that are queued as one job."""
+
+    run_dirs: list[str]
+    """Their directories."""
+    parameters: Mapping[str, Any]
+    """submitit's; empty for this machine."""
+    environment: Mapping[str, str]
+    """The cluster profile's variables."""
+    at_once: int | None
+    """How many may run at the same time; None for as many as there is room for."""
+    after: list[str]
+    """Conditions that Slurm waits for, each as `--dependency` takes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +78,22 @@ class Executor(Protocol):
         """
         ...
 
-    def submit_data_job(self, plan: RunPlan, folder: Path) -> str:
-        """Queue the job that tokenises the run's data; its id. Only for plans that have one."""
+    def most_tasks(self) -> int | None:
+        """How many tasks an array may have; None for any number."""
+        ...
+
+    def submit_array(self, array: Array, folder: Path) -> list[str]:
+        """Queue one job with a task for each run, its files in `folder`; the tasks' ids, in order.
+
+        `folder/tasks/N` is a link to the directory of run N.
+        """
+        ...
+
+    def submit_data_job(self, plan: RunPlan, folder: Path, also: Sequence[str] = ()) -> str:
+        """Queue the job that tokenises the run's data; its id. Only for plans that have one.
+
+        `also` are the directories of other runs that wait for it; how it went is told there too.
+        """
         ...
 
     def submit_stage(
@@ -78,10 +110,17 @@ class Executor(Protocol):
         """Where the job stands; ClusterError when it cannot be asked."""
         ...
 
+    def states(self, jobs: Sequence[Job]) -> dict[str, QueueState]:
+        """Where many jobs stand, by their ids, with one question; ClusterError when it cannot be asked."""
+        ...
+
     def stop(self, job: Job) -> None:
-        """Tell all ranks to stop with a checkpoint; a job that has not started is withdrawn, with its data job."""
+        """Tell all ranks to stop with a checkpoint; a job that has not started is withdrawn, with its data job.
+
+        A task of an array shares the data job with others, which stays.
+        """
         ...
 
     def withdraw(self, job: Job) -> None:
-        """End a job at once, whatever it does; one that is gone is no error."""
+        """End a job, or a whole array, at once, whatever it does; one that is gone is no error."""
         ...

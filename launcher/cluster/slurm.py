@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from launcher.cluster.protocol import Job, QueueState, StageJob
+from launcher.cluster.protocol import Array, Job, QueueState, StageJob
 from launcher.errors import ClusterError, Problem
 from launcher.rundir import CheckDir, StageDir
 from launcher.runplan import RunPlan
+
+if TYPE_CHECKING:
+    import submitit
 
 QUERY_TIMEOUT_S = 20
 DATA_JOB = "data"
@@ -62,14 +66,39 @@ class SlurmExecutor:
         from launcher.node.entry import main
 
         assert plan.slurm is not None
-        return _sbatch(_all(plan.slurm, folder, after), main, plan.run_dir, folder)
+        return _sbatch(_all(plan.slurm, folder, after), folder, main, plan.run_dir)
 
-    def submit_data_job(self, plan: RunPlan, folder: Path) -> str:
+    def most_tasks(self) -> int | None:
+        """Numbers of tasks stay below MaxArraySize, and start at 0."""
+        found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run("scontrol", "show", "config").stdout, re.MULTILINE)
+        return int(found.group(1)) if found else None
+
+    def submit_array(self, array: Array, folder: Path) -> list[str]:
+        """Queue it through submitit's `map_array`, as `submit` does."""
+        from launcher.node.entry import main
+
+        more = dict(array.parameters["additional_parameters"])
+        if array.after:
+            more |= {"dependency": ",".join(array.after), "kill_on_invalid_dep": "yes"}
+        at_once = array.at_once or len(array.run_dirs)
+        parameters = {
+            **array.parameters,
+            "additional_parameters": {**more, "array": f"0-{len(array.run_dirs) - 1}%{at_once}"},
+        }
+        with _submitting(parameters, folder) as executor:
+            if len(array.run_dirs) > 1:
+                return [str(job.job_id) for job in executor.map_array(main, array.run_dirs)]
+            # submitit makes no array of one, and its task looks for its pickle under an array's name.
+            job_id = str(executor.submit(main, array.run_dirs[0]).job_id)
+            (folder / f"{job_id}_submitted.pkl").rename(folder / f"{job_id}_0_submitted.pkl")
+            return [f"{job_id}_0"]
+
+    def submit_data_job(self, plan: RunPlan, folder: Path, also: Sequence[str] = ()) -> str:
         """Queue the job that tokenises, as `submit` does."""
         from launcher.node.data_job import main
 
         assert plan.data_job is not None
-        return _sbatch(_all(plan.data_job, folder), main, plan.run_dir, folder / DATA_JOB)
+        return _sbatch(_all(plan.data_job, folder), folder / DATA_JOB, main, plan.run_dir, *also)
 
     def submit_stage(
         self, plan: RunPlan, stage: StageJob, *, after: str | None = None, needs_success: bool = False
@@ -80,7 +109,7 @@ class SlurmExecutor:
             more |= _only_after(after) if needs_success else {"dependency": f"afterany:{after}"}
         asked = {**stage.parameters, "additional_parameters": more}
         main = importlib.import_module(stage.entry).main
-        return _sbatch(asked, main, str(stage.folder), StageDir(stage.folder).submission)
+        return _sbatch(asked, StageDir(stage.folder).submission, main, str(stage.folder))
 
     def state(self, job: Job) -> QueueState:
         """What squeue says; a job it does not know is gone."""
@@ -89,15 +118,25 @@ class SlurmExecutor:
             if "Invalid job id" in result.stderr:
                 return QueueState.gone
             raise _refused("squeue", result.stderr)
-        words = set(result.stdout.split())
-        if words & RUNNING:
-            return QueueState.running
-        return QueueState.pending if words & PENDING else QueueState.gone
+        return _state(set(result.stdout.split()))
+
+    def states(self, jobs: Sequence[Job]) -> dict[str, QueueState]:
+        """The same of many; what squeue does not tell of is gone."""
+        numbers = sorted({job.job_id.partition("_")[0] for job in jobs})
+        if not numbers:
+            return {}
+        result = _run("squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(numbers)}")
+        if result.returncode != 0 and "Invalid job id" not in result.stderr:
+            raise _refused("squeue", result.stderr)
+        lines = [line.split() for line in result.stdout.splitlines()]
+        told = {job_id: _state({word}) for job_id, word in (line for line in lines if len(line) == 2)}
+        return {job.job_id: told.get(job.job_id, QueueState.gone) for job in jobs}
 
     def stop(self, job: Job) -> None:
         """SIGTERM to the ranks of a running job (the batch script goes on to its epilogue); scancel otherwise."""
         running = self.state(job) is QueueState.running
-        waiting = [job.job_id] if job.data_job_id is None else [job.job_id, job.data_job_id]
+        shared = job.data_job_id is None or job.array is not None
+        waiting = [job.job_id] if shared else [job.job_id, str(job.data_job_id)]
         arguments = ["--signal=TERM", job.job_id] if running else waiting
         result = _run("scancel", *arguments)
         if result.returncode != 0:
@@ -111,8 +150,21 @@ class SlurmExecutor:
                 raise _refused("scancel", result.stderr)
 
 
-def _sbatch(parameters: Mapping[str, object], entry: Callable[[str], None], run_dir: str, folder: Path) -> str:
-    """Have submitit send `entry(run_dir)` to Slurm, its files in `folder`; the job's id."""
+def _state(words: set[str]) -> QueueState:
+    if words & RUNNING:
+        return QueueState.running
+    return QueueState.pending if words & PENDING else QueueState.gone
+
+
+def _sbatch(parameters: Mapping[str, object], folder: Path, entry: Callable[..., None], *arguments: str) -> str:
+    """Have submitit send `entry(*arguments)` to Slurm, its files in `folder`; the job's id."""
+    with _submitting(parameters, folder) as executor:
+        return str(executor.submit(entry, *arguments).job_id)
+
+
+@contextlib.contextmanager
+def _submitting(parameters: Mapping[str, object], folder: Path) -> Iterator[submitit.SlurmExecutor]:
+    """submitit's executor; ClusterError with Slurm's own words when it is refused."""
     _require("sbatch")
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -124,7 +176,7 @@ def _sbatch(parameters: Mapping[str, object], entry: Callable[[str], None], run_
     try:
         # submitit echoes what sbatch says; it is told once, by us.
         with contextlib.redirect_stderr(io.StringIO()):
-            return str(executor.submit(entry, run_dir).job_id)
+            yield executor
     except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError, OSError) as error:
         raise _refused("sbatch", str(error)) from error
 
@@ -133,7 +185,7 @@ def submit_check_job(parameters: Mapping[str, Any], folder: CheckDir) -> str:
     """Queue the job that checks a cluster, as a run is queued; its id."""
     from launcher.node.check_job import main
 
-    return _sbatch(parameters, main, str(folder.root), folder.submission)
+    return _sbatch(parameters, folder.submission, main, str(folder.root))
 
 
 def refusal(parameters: Mapping[str, Any], folder: Path) -> str | None:

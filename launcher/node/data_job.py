@@ -20,9 +20,13 @@ from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 
 
-def main(run_dir: str) -> None:
-    """Entry of the job. What goes wrong is an event; the exit status keeps Slurm from starting the training."""
+def main(run_dir: str, *others: str) -> None:
+    """Entry of the job. What goes wrong is an event; the exit status keeps Slurm from starting the training.
+
+    `others` are directories of runs that wait for the same data.
+    """
     run, submission = RunDir(Path(run_dir)), int(os.environ["LAUNCHER_SUBMISSION"])
+    waiting = [run, *(other for other in map(RunDir, map(Path, others)) if other.root.is_dir())]
     started = time.monotonic()
     try:
         plan = RunPlan.load(run.plan)
@@ -32,8 +36,10 @@ def main(run_dir: str) -> None:
         known = isinstance(error, LauncherError)
         print(error if known else traceback.format_exc(), file=sys.stderr, flush=True)
         reason = str(error) if known else f"{type(error).__name__}: {error}"
-        record(run, Event.data_failed, 0, submission=submission, reason=reason)
+        for one in waiting:
+            record(one, Event.data_failed, 0, submission=submission, reason=reason)
         raise SystemExit(int(error.exit_code if isinstance(error, LauncherError) else ExitCode.BUG)) from error
     meta = Meta.read(folders["train"])
     seconds = round(time.monotonic() - started, 1)
-    record(run, Event.data_prepared, 0, submission=submission, seconds=seconds, rows=meta.rows, tokens=meta.tokens)
+    for one in waiting:
+        record(one, Event.data_prepared, 0, submission=submission, seconds=seconds, rows=meta.rows, tokens=meta.tokens)

@@ -35,17 +35,16 @@ def host_python(cluster: ClusterConfig) -> str:
     return sys.executable
 
 
-def prepared(cluster: ClusterConfig, code: Path, prologue: Path | None) -> list[str]:
-    """Lines of a batch script that set up the environment in which `code` is imported."""
-    quoted = shlex.quote(str(code))
+def prepared(cluster: ClusterConfig, code: str, prologue: str | None) -> list[str]:
+    """Lines of a batch script that set up the environment in which `code` is imported; both are words of the shell."""
     exports = [f"export {name}={_word(value)}" for name, value in cluster.variables.items()]
     return [
-        *([] if prologue is None else [f". {shlex.quote(str(prologue))}"]),
+        *([] if prologue is None else [f". {prologue}"]),
         "umask 077",
         # `python -m` puts the working directory first on the path: a checkout there would shadow the snapshot.
-        f"cd -- {quoted}",
+        f"cd -- {code}",
         *_software(cluster),
-        f"export PYTHONPATH={quoted}${{PYTHONPATH:+:$PYTHONPATH}}",
+        f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         *exports,
     ]
 

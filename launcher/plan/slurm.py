@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.cluster import ClusterConfig, DataJobConfig, ExportJobConfig, GpuRequest
+from launcher.plan.mounts import mounts as mounted
 from launcher.plan.site import host_python, prepared, srun_options, starter
-from launcher.rundir import CheckDir, EvalDir, RunDir
-from launcher.runplan import Lead
+from launcher.rundir import CheckDir, EvalDir, RunDir, SweepDir
+from launcher.runplan import Lead, RunPlan
 
 
 def slurm_parameters(
@@ -44,8 +45,8 @@ def slurm_parameters(
         "additional_parameters": {"requeue": True, **_reservation(cluster)},
         "srun_args": [*_srun_args(cluster), *srun_options(cluster, run_dir.code, mounts)],
         "python": starter(cluster, run_dir.code, mounts),
-        "setup": _setup(cluster, run_dir),
-        "teardown": _teardown(cluster, run_dir.root),
+        "setup": _setup(cluster, shlex.quote(str(run_dir.root))),
+        "teardown": _teardown(cluster, shlex.quote(str(run_dir.root))),
     }
     return {key: value for key, value in parameters.items() if value is not None}
 
@@ -80,7 +81,7 @@ def _without_gpus(
         "additional_parameters": {"requeue": True},
         "srun_args": [f"--cpus-per-task={job.cpus}"],
         "python": shlex.quote(host_python(cluster)),
-        "setup": prepared(cluster, run_dir.code, _prologue(cluster, run_dir)),
+        "setup": _in_run(cluster, shlex.quote(str(run_dir.root))),
     }
     return {key: value for key, value in parameters.items() if value is not None}
 
@@ -117,7 +118,7 @@ def eval_job_parameters(
         "additional_parameters": {"requeue" if goes_on else "no_requeue": True, **_reservation(cluster)},
         "srun_args": [f"--cpus-per-task={job.cpus}", *srun_options(cluster, code, mounts)],
         "python": starter(cluster, code, mounts),
-        "setup": prepared(cluster, code, prologue if cluster.prologue is not None else None),
+        "setup": prepared(cluster, _word(code), _word(prologue) if cluster.prologue is not None else None),
     }
     return {key: value for key, value in parameters.items() if value is not None}
 
@@ -126,7 +127,7 @@ def check_job_parameters(cluster: ClusterConfig, folder: CheckDir, nodes: int, t
     """The same for the job that checks a cluster: ranks as a run's, which only meet, measure and leave."""
     mounts = [str(folder.root)] if cluster.software.image is not None else []
     code = folder.code
-    meeting = f"launcher_environment=$({_python(cluster, 'launcher.node.rendezvous')}) || exit"
+    meeting = f"launcher_environment=$({_python(cluster, 'launcher.node.rendezvous', '').rstrip()}) || exit"
     parameters: dict[str, Any] = {
         "job_name": "launcher-doctor",
         "nodes": nodes,
@@ -147,7 +148,7 @@ def check_job_parameters(cluster: ClusterConfig, folder: CheckDir, nodes: int, t
         "srun_args": [*_srun_args(cluster), *srun_options(cluster, code, mounts)],
         "python": starter(cluster, code, mounts),
         "setup": [
-            *prepared(cluster, code, folder.prologue if cluster.prologue is not None else None),
+            *prepared(cluster, _word(code), _word(folder.prologue) if cluster.prologue is not None else None),
             meeting,
             'eval "$launcher_environment"',
         ],
@@ -169,11 +170,6 @@ def _reservation(cluster: ClusterConfig) -> dict[str, str]:
     return {} if cluster.reservation is None else {"reservation": cluster.reservation}
 
 
-def _prologue(cluster: ClusterConfig, run_dir: RunDir) -> Path | None:
-    """The run's copy of the site's prologue."""
-    return None if cluster.prologue is None else run_dir.prologue
-
-
 def _srun_args(cluster: ClusterConfig) -> list[str]:
     arguments = ["--kill-on-bad-exit=1"]
     if cluster.cpus_per_gpu is not None:
@@ -182,23 +178,56 @@ def _srun_args(cluster: ClusterConfig) -> list[str]:
     return arguments
 
 
-def _python(cluster: ClusterConfig, module: str, *arguments: str) -> str:
-    return shlex.join([host_python(cluster), "-m", module, *arguments])
+def array_parameters(plan: RunPlan, name: str, tasks: Path) -> dict[str, Any]:
+    """Those of an array whose every task is a run that asks for what `plan` does.
+
+    `tasks` holds a link to each run's directory, named after the task's number: the script goes through it, and so do
+    Slurm's names of logs, so that each run's lie in its own directory. `tasks` is SWEEP_DIR/arrays/N/tasks.
+    """
+    assert plan.slurm is not None, "a plan for this machine has no array"
+    cluster, code = plan.config.cluster, SweepDir(tasks.parents[2]).code
+    # An image must see every run, and the code that all of them link to.
+    seen = mounted(plan.config, RunDir(Path(plan.config.runs_root)))
+    run, log = '"$launcher_run"', f"{tasks}/%a/submit/0001/%A_%a_"
+    find = f'launcher_run=$(readlink -f -- {shlex.quote(str(tasks))}/"$SLURM_ARRAY_TASK_ID") || exit 1'
+    return {
+        **plan.slurm,
+        "job_name": name,
+        # Of two options the last counts; submitit's would put all logs into one folder.
+        "additional_parameters": {**plan.slurm["additional_parameters"], "output": f"{log}0_log.out"},
+        "srun_args": [*_srun_args(cluster), *srun_options(cluster, code, seen), f"--output={log}%t_log.out"],
+        "python": starter(cluster, code, seen),
+        "setup": ["export LAUNCHER_SUBMISSION=1", find, *_setup(cluster, run)],
+        "teardown": _teardown(cluster, run),
+    }
 
 
-def _setup(cluster: ClusterConfig, run_dir: RunDir) -> list[str]:
-    root = str(run_dir.root)
+def _word(path: Path | None) -> str:
+    return shlex.quote(str(path))
+
+
+def _python(cluster: ClusterConfig, module: str, argument: str) -> str:
+    """The command that runs `module` with a word of the shell's."""
+    return f"{shlex.join([host_python(cluster), '-m', module])} {argument}"
+
+
+def _in_run(cluster: ClusterConfig, run: str) -> list[str]:
+    """Lines that set up the environment of a run whose directory the word `run` stands for."""
+    return prepared(cluster, f"{run}/code", f"{run}/prologue.sh" if cluster.prologue is not None else None)
+
+
+def _setup(cluster: ClusterConfig, run: str) -> list[str]:
     return [
-        *prepared(cluster, run_dir.code, _prologue(cluster, run_dir)),
-        f"launcher_environment=$({_python(cluster, 'launcher.node.prologue', root)}) || "
+        *_in_run(cluster, run),
+        f"launcher_environment=$({_python(cluster, 'launcher.node.prologue', run)}) || "
         # One that was killed could not say so, nor ask for another start.
-        f"{{ launcher_status=$?; {_epilogue(cluster, run_dir.root)}; exit $launcher_status; }}",
+        f"{{ launcher_status=$?; {_epilogue(cluster, run)}; exit $launcher_status; }}",
         'eval "$launcher_environment"',
     ]
 
 
-def _teardown(cluster: ClusterConfig, run_dir: Path) -> list[str]:
-    epilogue = _epilogue(cluster, run_dir)
+def _teardown(cluster: ClusterConfig, run: str) -> list[str]:
+    epilogue = _epilogue(cluster, run)
     return [
         "launcher_status=$?",
         # Killed alone, it is run again: nobody else would put the job back into the queue.
@@ -207,5 +236,5 @@ def _teardown(cluster: ClusterConfig, run_dir: Path) -> list[str]:
     ]
 
 
-def _epilogue(cluster: ClusterConfig, run_dir: Path) -> str:
-    return f'{_python(cluster, "launcher.node.epilogue", str(run_dir))} "$launcher_status"'
+def _epilogue(cluster: ClusterConfig, run: str) -> str:
+    return f'{_python(cluster, "launcher.node.epilogue", run)} "$launcher_status"'

@@ -15,6 +15,14 @@ from launcher.plan.build import Request, new_run_id, plan_composed
 from launcher.remember import remembering
 from launcher.runplan import RunPlan
 
+FOLLOWED = Problem(
+    where="then",
+    message="jobs that follow training are queued for one run, and not for the members of a sweep",
+    remedy="leave --then out, and write then.export=false 'then.tasks=[]' where the recipe says otherwise; "
+    "`launcher export` and `launcher eval` take the best member",
+)
+"""What a chain is told."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepPlan:
@@ -45,6 +53,9 @@ def plan_sweep(request: Request) -> SweepPlan:
             except UserError as error:
                 for problem in error.problems:
                     broken.setdefault(problem, []).append(index)
+    chains = [index for index, plan in enumerate(plans) if plan.config.then.stages]
+    if chains:
+        broken[FOLLOWED] = chains
     if broken:
         raise UserError(*_named(broken, sweep))
     return SweepPlan(sweep_id=sweep_id, sweep=sweep, plans=plans)

@@ -9,7 +9,8 @@ import importlib.metadata
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from launcher.checkpoint.lineage import lineage_of, write_lineage
 from launcher.config.compose import as_yaml
 from launcher.errors import Problem, UserError
 from launcher.objectives.registry import objective_of
-from launcher.publish import publish_json, publish_text
+from launcher.publish import json_text, publish_json, publish_text
+from launcher.remember import remembered
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 from launcher.secrets import redacted
@@ -31,21 +33,22 @@ def freeze(plan: RunPlan, typed: Sequence[str]) -> RunDir:
     """Write the run directory; UserError if it cannot be written. Whatever stops it, nothing is left behind."""
     run = RunDir(Path(plan.run_dir))
     try:
-        return _freeze(run, plan, typed)
+        with writing(run):
+            make_folders(run)
+            snapshot(run.code)
+            write_plan(run, plan, typed)
+            write_lineage(run, lineage_of(plan.config.model))
     except BaseException:
         shutil.rmtree(run.root, ignore_errors=True)
         raise
+    return run
 
 
-def _freeze(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> RunDir:
+@contextmanager
+def writing(run: RunDir) -> Iterator[None]:
+    """What the disk refuses inside the block is the fault of `runs_root`."""
     try:
-        run.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        run.root.mkdir(mode=0o700)
-        for folder in (run.submissions, run.attempts, run.checkpoints):
-            folder.mkdir(mode=0o700)
-        snapshot(run.code)
-        write_plan(run, plan, typed)
-        write_lineage(run, lineage_of(plan.config.model))
+        yield
     except OSError as error:
         raise UserError(
             Problem(
@@ -54,22 +57,52 @@ def _freeze(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> RunDir:
                 remedy="write runs_root=DIR, or set LAUNCHER_RUNS_ROOT, to a folder of yours on the shared file system",
             )
         ) from error
-    return run
+
+
+def make_folders(run: RunDir) -> None:
+    """The run directory with the folders that every run has."""
+    run.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run.root.mkdir(mode=0o700)
+    for folder in (run.submissions, run.attempts, run.checkpoints):
+        folder.mkdir(mode=0o700)
 
 
 def write_plan(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> None:
     """The plan, the config it came from, what was typed, and in which environment."""
     publish_json(run.environment, environment())
+    for path, text in frozen_texts(run, plan, typed).items():
+        publish_text(path, text)
+
+
+def frozen_texts(run: RunDir, plan: RunPlan, typed: Sequence[str]) -> dict[Path, str]:
+    """The run's own frozen files, the plan last: with it there is a run."""
+    texts = {}
     if plan.config.data.chat_template is not None:
-        publish_text(run.chat_template, Path(plan.config.data.chat_template).read_text(encoding="utf-8"))
+        texts[run.chat_template] = Path(plan.config.data.chat_template).read_text(encoding="utf-8")
     if plan.config.cluster.prologue is not None:
-        publish_text(run.prologue, Path(plan.config.cluster.prologue).read_text(encoding="utf-8"))
+        texts[run.prologue] = Path(plan.config.cluster.prologue).read_text(encoding="utf-8")
     rollouts = objective_of(plan.config).needs.rollouts
     if rollouts is not None and not rollouts.by_model:
-        publish_text(run.reward, Path(rollouts.reward).read_text(encoding="utf-8"))
-    publish_text(run.config, as_yaml(plan.config))
-    publish_text(run.overrides, "".join(f"{word}\n" for word in typed))
-    plan.write(run.plan)
+        texts[run.reward] = Path(rollouts.reward).read_text(encoding="utf-8")
+    texts[run.config] = as_yaml(plan.config)
+    texts[run.overrides] = "".join(f"{word}\n" for word in typed)
+    texts[run.plan] = _json(plan.to_json())
+    return texts
+
+
+def _json(document: dict[str, Any]) -> str:
+    """What `json_text` gives, from parts: most members of a sweep have most of them in common."""
+    parts = [_json_part({key: value}) for key, value in document.items() if key != "config"]
+    config = [_json_part({key: value}).replace("\n", "\n  ") for key, value in document["config"].items()]
+    place = list(document).index("config")
+    parts.insert(place, f'\n  "config": {{{",".join(config)}\n  }}')
+    return "{" + ",".join(parts) + "\n}\n"
+
+
+@remembered
+def _json_part(part: dict[str, Any]) -> str:
+    """One key and its value, as they stand between the braces."""
+    return json_text(part).removeprefix("{").removesuffix("\n}\n")
 
 
 def snapshot(code: Path) -> None:

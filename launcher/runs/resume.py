@@ -147,18 +147,26 @@ def _restored_on_failure(run: RunDir) -> Iterator[None]:
     former = run.root / ".code.before"
     if former.exists():
         # Whoever was here before was killed half way.
-        shutil.rmtree(run.code, ignore_errors=True)
+        _remove_code(run.code)
         former.rename(run.code)
     run.code.rename(former)
     try:
         yield
     except BaseException:
-        shutil.rmtree(run.code, ignore_errors=True)
+        _remove_code(run.code)
         former.rename(run.code)
         for path, text in kept.items():
             publish_text(path, text)
         raise
-    shutil.rmtree(former)
+    _remove_code(former)
+
+
+def _remove_code(code: Path) -> None:
+    """Remove a snapshot; that of a sweep's member is a link to what others need too."""
+    if code.is_symlink():
+        code.unlink()
+    else:
+        shutil.rmtree(code, ignore_errors=True)
 
 
 def replan(old: RunPlan, overrides: Sequence[str], search: SearchPath, work_dir: Path) -> RunPlan:
