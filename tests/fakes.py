@@ -72,7 +72,10 @@ class FakeSlurm:
         self._refuse = refuse = f"[ -f {self._refusal} ] && {{ cat {self._refusal} >&2; exit 1; }}; {note}"
         gone = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
         self._write("sbatch", f"{refuse}; echo PENDING > {self._state}; echo 'Submitted batch job 42'")
-        self._write("squeue", f"{refuse}; [ -f {self._state} ] && cat {self._state} || {{ {gone}; }}")
+        # Asked about several jobs, it names each; the one there is may be an array.
+        named = f"for task in '' _0 _1 _2; do echo 42$task $(cat {self._state}); done"
+        answer = f'case "$*" in *%i*) {named};; *) cat {self._state};; esac'
+        self._write("squeue", f"{refuse}; [ -f {self._state} ] && {{ {answer}; }} || {{ {gone}; }}")
         self._write("scancel", refuse)
         self._write("srun", "exit 1")
         self.scontrol("")
