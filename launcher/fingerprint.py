@@ -5,6 +5,7 @@ Constant cost: large files are sampled, not read.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -108,7 +109,8 @@ def model_digest(model: ModelConfig) -> str:
 
 
 def _config(config: Config) -> str:
-    decisive = {key: value for key, value in plain(config).items() if key not in LAUNCH_SETTINGS}
+    names = (field.name for field in dataclasses.fields(config) if field.name not in LAUNCH_SETTINGS)
+    decisive = {name: plain(getattr(config, name)) for name in names}
     decisive["data"] = {key: value for key, value in decisive["data"].items() if key not in LAUNCH_DATA_SETTINGS}
     return _digest(json.dumps(decisive, sort_keys=True))
 

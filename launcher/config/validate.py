@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from launcher.config.answers import answers_problems
@@ -78,6 +79,8 @@ READING_KEYS = ("objective", "evaluate.prompts", "evaluate.answers", *PATH_KEYS)
 def secrets_in(config: Config) -> Iterator[Problem]:
     """Config values that hold a secret of this process's environment: config and plan are written to files."""
     values = {value: name for name, value in secret_values()}
+    if not values:
+        return
     for key, text in _texts(plain(config), ""):
         for value, name in values.items():
             if value in text:
@@ -100,7 +103,9 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _paths(config: Config) -> Iterator[Problem]:
-    for key, text in _texts(plain(config), ""):
+    groups = {key.partition(".")[0] for key in PATH_KEYS}
+    named = {field.name: plain(getattr(config, field.name)) for field in fields(config) if field.name in groups}
+    for key, text in _texts(named, ""):
         if not key.startswith(PATH_KEYS):
             continue
         if not text.isprintable():

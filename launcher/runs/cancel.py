@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from launcher.cluster import executor
 from launcher.cluster.protocol import Executor, QueueState
 from launcher.errors import ClusterError, Problem, UserError
@@ -13,6 +15,17 @@ from launcher.runs.status import ACTIVE, status
 
 WHY = "withdrawn with `launcher cancel`"
 """What a stage says that was to follow."""
+
+
+def cancel_all(runs: Sequence[RunDir]) -> int:
+    """Ask every one of `runs` that has not ended to stop; how many those are."""
+    asked = 0
+    # The last first: what still waits is withdrawn before a place becomes free for it.
+    for run in reversed(runs):
+        if status(run).state in ACTIVE:
+            cancel(run)
+            asked += 1
+    return asked
 
 
 def cancel(run: RunDir, cluster: Executor | None = None) -> str:

@@ -71,3 +71,17 @@ def test_what_is_no_sweep_is_explained(demo: Path, capsys: Out) -> None:
     assert "no such sweep" in capsys.readouterr().err
     assert main(["ls", "--best", "eval_loss"]) == 2
     assert "--sweep ID" in capsys.readouterr().err
+
+
+def test_a_sweep_is_cancelled_as_a_whole_but_for_what_has_ended(
+    sweep: dict[str, object], slurm: FakeSlurm, capsys: Out
+) -> None:
+    assert main(["cancel", runs(sweep)[1].root.name]) == 0
+    assert main(["cancel", "--sweep", "last"]) == 0
+    assert "3 of 3 members" in capsys.readouterr().out
+    assert slurm.calls("scancel") == ["42_1", "42_2", "42_1", "42_0"]
+    slurm.state(None)
+    assert main(["cancel", "--sweep", "last"]) == 0
+    assert "0 of 3 members" in capsys.readouterr().out
+    assert main(["cancel"]) == 2
+    assert "--sweep ID" in capsys.readouterr().err
