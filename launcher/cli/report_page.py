@@ -37,7 +37,7 @@ STYLE = (
     ".legend span{margin-right:1.5em;white-space:nowrap}.legend i{display:inline-block;width:2em;margin-right:.4em;"
     "vertical-align:middle}pre{white-space:pre-wrap;margin:0;font:13px/1.4 ui-monospace,monospace}"
 )
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(runs: Sequence[Shown]) -> str:
@@ -50,7 +50,7 @@ def page(runs: Sequence[Shown]) -> str:
         parts += [_section(f"Attempts{name}", _attempts(one.story))]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
-        f'content="{_POLICY}"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>'
+        f'content="{POLICY}"><title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>'
         f"{''.join(parts)}</body></html>\n"
     )
 

@@ -8,6 +8,8 @@ from launcher.errors import NotFoundError, Problem, UserError, closest_first
 from launcher.rundir import RunDir
 
 LAST = "last"
+MOST_NAMED = 20
+"""A sweep has more runs that begin alike than a person reads."""
 
 
 def all_runs(root: Path) -> list[RunDir]:
@@ -31,11 +33,12 @@ def find(name: str, runs_root: Path) -> RunDir:
     if exact or len(matching) == 1:
         return (exact or matching)[0]
     if matching:
+        more = f", and {len(matching) - MOST_NAMED} more" if len(matching) > MOST_NAMED else ""
         raise UserError(
             Problem(
                 where=f"run {name!r}",
                 message=f"{len(matching)} runs begin with that",
-                valid=", ".join(run.root.name for run in matching),
+                valid=", ".join(run.root.name for run in matching[:MOST_NAMED]) + more,
                 remedy="type more of it",
             )
         )

@@ -85,3 +85,21 @@ def test_a_sweep_is_cancelled_as_a_whole_but_for_what_has_ended(
     assert "0 of 3 members" in capsys.readouterr().out
     assert main(["cancel"]) == 2
     assert "--sweep ID" in capsys.readouterr().err
+
+
+def test_a_sweep_is_a_page_with_a_dot_for_each_member_by_setting(
+    sweep: dict[str, object], tmp_path: Path, capsys: Out
+) -> None:
+    for number, run in enumerate(runs(sweep)[:2]):
+        measured(run, step=1, eval_loss=3.0 - number)
+        measured(run, step=2, eval_loss=2.5 - number)
+    page = tmp_path / "page.html"
+    assert main(["report", "--sweep", "last", "--out", str(page), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["metric"], [item["value"] for item in told["runs"]]) == ("eval_loss", [1.5, 2.5])
+    text = page.read_text()
+    assert text.count("<circle") == 2
+    assert text.count("<polyline") == 2
+    assert "2 of 3 members" in text
+    assert main(["report", "--sweep", "last", "--best", "nothing"]) == 3
+    assert main(["report"]) == 2
