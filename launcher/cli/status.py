@@ -7,7 +7,7 @@ import argparse
 from launcher.cli.options import json_argument, named_run, print_json, run_argument
 from launcher.errors import ExitCode
 from launcher.plain import plain
-from launcher.runs.stages import Stage, StageState
+from launcher.runs.stages import TRAIN, Stage, StageState
 from launcher.runs.status import Status, status
 from launcher.runs.words import counted
 
@@ -49,12 +49,23 @@ def _page(found: Status) -> str:
     return "\n".join([*page, *(f"{'stages' if line is told[0] else '':<11} {line}" for line in told)])
 
 
+MOST_REASON = 100
+"""Letters of the reason of a stage that was skipped."""
+
+
 def stage_lines(stages: list[Stage]) -> list[str]:
     """A line for each stage of a chain, and one for the log of each that failed; none for a run that is no chain."""
     lines = []
     for stage in stages:
-        reason = f": {stage.reason.splitlines()[0]}" if stage.reason else ""
+        # That of training is the run's own, and that of a stage that could not follow repeats one before it.
+        told = stage.reason if stage.reason and stage.name != TRAIN else ""
+        reason = f": {_short(told) if stage.state is StageState.SKIPPED else told.splitlines()[0]}" if told else ""
         lines.append(f"{stage.name:<8}{stage.state.value:<10} job {stage.job_id}{reason}")
         if stage.state is StageState.FAILED and stage.log is not None:
             lines.append(f"{'':<8}its log is {stage.log}")
     return lines
+
+
+def _short(text: str) -> str:
+    first = text.splitlines()[0]
+    return first if len(first) <= MOST_REASON else f"{first[: MOST_REASON - 1]}…"

@@ -5,6 +5,7 @@ An index of all its tasks takes many seconds; a look for a few names takes one o
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 from collections.abc import Collection, Sequence
@@ -25,10 +26,16 @@ def unknown(names: Collection[str]) -> tuple[list[str], Sequence[str]]:
     if not left:
         return [], ()
     # Some names come from programs and from lists within groups; the harness itself has the last word.
+    known = _indexed()
+    return [name for name in left if name not in known], known
+
+
+@functools.cache
+def _indexed() -> tuple[str, ...]:
+    """Every task, group and tag."""
     from lm_eval.tasks import TaskManager
 
-    known = TaskManager().all_tasks
-    return [name for name in left if name not in set(known)], known
+    return tuple(TaskManager().all_tasks)
 
 
 def _named_in_files(names: Collection[str]) -> set[str]:
