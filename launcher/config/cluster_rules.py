@@ -14,7 +14,7 @@ from launcher.config.cluster import (
     Runtime,
     SoftwareConfig,
 )
-from launcher.config.ranges import AUTO, positive, share
+from launcher.config.ranges import AUTO, positive, rate, share
 from launcher.errors import Problem
 from launcher.secrets import SECRET_NAME
 
@@ -32,7 +32,7 @@ def _numbers(cluster: ClusterConfig) -> Iterator[Problem]:
     for name in ("nodes", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "time_min", "max_time_min", "max_nodes"):
         yield from positive(f"cluster.{name}", getattr(cluster, name))
     for name in ("peak_tflops", "efficiency", "gpu_link_gb_s", "interconnect_gb_s", "mttf_hours_per_gpu"):
-        yield from positive(f"cluster.{name}", getattr(cluster, name))
+        yield from rate(f"cluster.{name}", getattr(cluster, name))
     yield from share("cluster.efficiency", cluster.efficiency)
     yield from positive("cluster.gpu_hour_price", cluster.gpu_hour_price, zero_allowed=True)
     for name in ("mem_gb_per_node", "mem_gb_per_gpu"):

@@ -37,7 +37,7 @@ def test_a_node_holds_its_share(work: Path, overrides: list[str], offloaded: flo
 
 
 @pytest.mark.parametrize(("limit", "warned"), [(100, True), (120, False), (0, False)])
-def test_less_than_that_is_warned_of(work: Path, limit: int, warned: bool) -> None:
+def test_less_than_that_is_warned_of(work: Path, roomy: None, limit: int, warned: bool) -> None:
     plan = planned(work, f"cluster.mem_gb_per_node={limit}")
     assert host_gb(plan.config, plan.memory, 1) == pytest.approx(112.4, abs=0.1)
     assert too_little(plan.config, plan.memory, plan.topology.nodes) == warned

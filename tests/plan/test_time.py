@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,10 +20,13 @@ PARAMETERS = 8_030_261_248
 TOKENS = 64 * 4096
 
 
+composed = cache(recipe)
+
+
 def setting(
     *overrides: str, name: str = "sft_llama3_8b", nodes: int = 1, accumulation: int = 2, **other: Any
 ) -> Setting:
-    config, shape = recipe(name, *overrides)
+    config, shape = composed(name, *overrides)
     tokens, row_tokens = step_tokens(config, None)
     made = Setting(
         config=config,

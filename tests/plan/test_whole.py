@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.checkpoint.retain import policy_for, to_remove
 from launcher.cli.page import page
+from launcher.config.schema import Config
 from launcher.data.make.prepare import prepare
-from launcher.plan.build import Request, plan_request
+from launcher.errors import UserError
+from launcher.plan.build import Request, plan_config, plan_request
 from launcher.plan.whole import RESTART_S, goodput, most_kept, saves
 from launcher.runplan import RunPlan
 from launcher.runs.interval import best_interval
 from tests.plan.test_memory import recipe
 
 LONG = ("train.epochs=null", "train.max_steps=20000")
+
+
+@cache
+def base() -> Config:
+    return recipe("sft_llama3_8b")[0]
 
 
 def planned(work: Path, *overrides: str, name: str = "sft_llama3_8b") -> RunPlan:
@@ -108,9 +117,9 @@ def test_prepared_data_tells_steps_and_tokens(demo: Path, work: Path, packing: b
     assert f"of {len(samples):,} samples in the prepared data" in after.expected.steps_how
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
-    steps=st.integers(1, 300),
+    steps=st.integers(1, 120),
     every=st.none() | st.integers(1, 60),
     last=st.none() | st.integers(1, 5),
     also=st.none() | st.integers(1, 90),
@@ -119,7 +128,7 @@ def test_prepared_data_tells_steps_and_tokens(demo: Path, work: Path, packing: b
 def test_no_more_checkpoints_are_there_than_is_told(
     steps: int, every: int | None, last: int | None, also: int | None, looks: int | None
 ) -> None:
-    config, _ = recipe("sft_llama3_8b")
+    config = base()
     also = also if last is not None else None
     config = replace(
         config,
@@ -153,3 +162,55 @@ def test_the_disk_of_a_run_whose_length_is_not_known(work: Path) -> None:
 @pytest.mark.parametrize(("stage", "files"), [(0, 2), (1, 10), (2, 10), (3, 17)])
 def test_files_of_a_checkpoint(work: Path, stage: int, files: int) -> None:
     assert planned(work, f"zero=zero{stage}").expected.disk.files == files
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    efficiency=st.sampled_from([1e-3, 1.0]),
+    link=st.sampled_from([1e-3, 1e15]),
+    mttf=st.sampled_from([None, 1e-3, 1e15]),
+    price=st.sampled_from([None, 0.0, 1e15]),
+    peak=st.sampled_from([None, 1e-3, 1e15]),
+    steps=st.sampled_from([1, 10**15]),
+    every=st.sampled_from([None, 1, 10**15]),
+    minutes=st.sampled_from([1, 10**15]),
+)
+def test_figures_at_the_ends_of_what_is_allowed_are_reckoned_with(
+    work: Path,
+    efficiency: float,
+    link: float,
+    mttf: float | None,
+    price: float | None,
+    peak: float | None,
+    steps: int,
+    every: int | None,
+    minutes: int,
+) -> None:
+    config = base()
+    cluster = replace(
+        config.cluster,
+        efficiency=efficiency,
+        interconnect_gb_s=link,
+        gpu_link_gb_s=link,
+        mttf_hours_per_gpu=mttf,
+        gpu_hour_price=price,
+        peak_tflops=peak,
+        time_min=minutes,
+    )
+    config = replace(
+        config,
+        cluster=cluster,
+        train=replace(config.train, max_steps=steps, epochs=None),
+        checkpoint=replace(config.checkpoint, every_steps=every),
+    )
+    plan = plan_config(config, [], recipe="r", run_id="RUN", work_dir=work)
+    page(plan)
+    json.dumps(plan.to_json(), allow_nan=False)
+    assert 0 <= (plan.expected.goodput or 0) <= 1
+
+
+@pytest.mark.parametrize("name", ["efficiency", "peak_tflops", "mttf_hours_per_gpu", "gpu_hour_price"])
+def test_figures_beyond_that_are_refused(work: Path, name: str) -> None:
+    for value in ("-1", "1e16"):
+        with pytest.raises(UserError, match=rf"cluster\.{name}"):
+            planned(work, f"cluster.{name}={value}")
