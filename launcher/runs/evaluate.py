@@ -25,7 +25,7 @@ from launcher.plain import plain
 from launcher.plan.mounts import hub_folders, mounts
 from launcher.plan.slurm import eval_job_parameters
 from launcher.publish import publish_json
-from launcher.rundir import EvalDir, RunDir
+from launcher.rundir import ArrayDir, EvalDir, RunDir
 from launcher.runplan import RunPlan
 from launcher.runs.events import Event, record
 from launcher.runs.freeze import snapshot
@@ -157,7 +157,7 @@ def _awaited(run: RunDir, carrier: Executor, step: int | None) -> str | None:
         return None
     now, job = status(run, carrier.state), read_job(run)
     if now.state in ACTIVE and job is not None:
-        return job.job_id
+        return _to_wait_for(run, job)
     if step is not None or not steps:
         raise NotFoundError(
             Problem(
@@ -167,6 +167,17 @@ def _awaited(run: RunDir, carrier: Executor, step: int | None) -> str | None:
             )
         )
     return None
+
+
+def _to_wait_for(run: RunDir, job: Job) -> str:
+    """The job's id; of a sweep's member on this machine its process, which is there once its turn has come."""
+    if job.array is None or job.kind != ClusterKind.local.value:
+        return job.job_id
+    note = ArrayDir(Path(job.array)).process(int(job.job_id.rpartition("_")[2]))
+    if not note.is_file():
+        message = "it waits for its turn in a sweep on this machine, so there is nothing to evaluate yet"
+        raise UserError(Problem(where=f"run {run.root.name}", message=message, remedy="ask again once it runs"))
+    return note.read_text(encoding="utf-8")
 
 
 def _folder(run: RunDir, tasks: Sequence[str]) -> EvalDir:
