@@ -68,6 +68,7 @@ SWEEPS = [
     ["zero=zero1,zero3", "zero.offload_optimizer=true,false", "optim=adamw,lion"],
     ["++cluster.environment.A=1,2", "cluster.environment.B=x", "checkpoint.every_steps=5,null"],
     ["optim={lr:1e-3},{lr:1e-4}", "train.seed=1,2"],
+    ["++deepspeed.extra={a:1},{b:2}"],
     ["data.train=[/a/x.jsonl],[{path:/a/y.jsonl}],/a/z.jsonl"],
     ["tracking.project='${optim.lr}',b", "optim.lr=1,2"],
     ["runs_root='/r/${train.seed}'", "train.seed=1,2,3"],
