@@ -60,6 +60,8 @@ class Memory:
     """Model parameters, a count."""
     trained: int
     """Parameters with gradients and optimiser states, those of adapters included."""
+    active: int
+    """Model parameters that a token goes through; fewer than all where there are experts."""
     when: str
     """What goes on then."""
     states_gb: float

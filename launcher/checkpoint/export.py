@@ -1,9 +1,8 @@
 """A checkpoint becomes a Hugging Face model directory: complete or absent.
 
-The trained weights are assembled by DeepSpeed's own zero_to_fp32; those that were not trained come from the base's
-files. Here they are cast, cut into safetensors files and put beside config, tokenizer and model card. From a ZeRO-3
-checkpoint one file's weights are in memory at a time; at stages 1 and 2, whose model fits one GPU anyway, DeepSpeed
-joins the trained fp32 weights whole.
+Where the trained weights lie is DeepSpeed's own arithmetic (`weights`); those that were not trained come from the
+base's files. Here they are cast, cut into safetensors files and put beside config, tokenizer and model card. One
+file's weights are in memory at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +27,9 @@ from launcher.checkpoint.merge import whole_weights
 from launcher.checkpoint.model_card import model_card
 from launcher.checkpoint.read_back import read_back
 from launcher.checkpoint.retain import HeldOut, best_step
-from launcher.checkpoint.safe_load import safe_types
 from launcher.checkpoint.states import AVERAGE, read_states
 from launcher.checkpoint.verify import shard_faults
+from launcher.checkpoint.weights import trained_weights
 from launcher.config.partial import trains_a_part
 from launcher.config.schema import Dtype
 from launcher.data.render.tokenizer import load_tokenizer
@@ -198,7 +196,7 @@ def _write_all(
     with torch.device("meta"):
         kind = AutoModelForCausalLM if head is None else AutoModelForSequenceClassification
         skeleton = kind.from_config(config)
-    weights = _weights(run.checkpoints, manifest)
+    weights = trained_weights(step_folder(run.checkpoints, manifest.step), manifest.zero_stage)
     if average:
         weights |= read_states(step_folder(run.checkpoints, manifest.step), manifest, AVERAGE)
     if adapter:
@@ -244,24 +242,6 @@ def _generation_config(base: Path, config: Any) -> GenerationConfig:
         return GenerationConfig.from_pretrained(base)
     except OSError:
         return GenerationConfig.from_model_config(config)
-
-
-def _weights(checkpoints: Path, manifest: Manifest) -> dict[str, Any]:
-    """Name to tensor, or to a stand-in that assembles itself when asked to become contiguous."""
-    # Also for the torch.load calls inside DeepSpeed, which ask for pickles.
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    # Nothing here needs a GPU, and without one DeepSpeed would say so.
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    folder = step_folder(checkpoints, manifest.step)
-    with safe_types():
-        if manifest.zero_stage == 0:
-            states = torch.load(folder / "mp_rank_00_model_states.pt", map_location="cpu", mmap=True, weights_only=True)
-            return dict(states["module"])
-        # DeepSpeed tells of its progress on stdout and stderr, where only our own lines belong.
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-
-            return dict(get_fp32_state_dict_from_zero_checkpoint(str(checkpoints), tag=folder.name, lazy_mode=True))
 
 
 def _check_names(weights: Mapping[str, Any], skeleton: torch.nn.Module) -> None:

@@ -102,9 +102,14 @@ def _model(plan: RunPlan) -> Iterator[str]:
     kept = "activations recomputed" if model.activation_checkpointing else "activations kept"
     part = plan.memory.trained != plan.memory.parameters
     trained = f"; {plan.memory.trained:,} parameters are trained" if part else ""
-    yield f"{plan.memory.parameters:,} parameters, {model.init.value} weights{trained}"
+    experts = f", of which a token goes through {plan.memory.active:,}" if _mixes(plan) else ""
+    yield f"{plan.memory.parameters:,} parameters{experts}, {model.init.value} weights{trained}"
     yield f"{model.attention.value} attention, {kept}"
     yield from _trained_part(plan)
+
+
+def _mixes(plan: RunPlan) -> bool:
+    return plan.memory.active != plan.memory.parameters
 
 
 def _trained_part(plan: RunPlan) -> Iterator[str]:

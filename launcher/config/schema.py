@@ -59,6 +59,22 @@ class WandbMode(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertsConfig:
+    """A mixture of experts, which stands in most blocks in place of the gated MLP."""
+
+    count: int
+    """Experts of a block."""
+    per_token: int
+    """Those of them that a token goes through."""
+    intermediate_size: int
+    """Width of an expert's gated MLP."""
+    shared_intermediate_size: int
+    """Width of the one that every token goes through; 0 without one."""
+    dense_layers: list[int]
+    """Blocks, from 0, that have the gated MLP after all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShapeConfig:
     """Architecture numbers, for planning where the model's config.json is not at hand."""
 
@@ -80,6 +96,8 @@ class ShapeConfig:
     """Rows of the embedding."""
     tie_word_embeddings: bool
     """Whether embedding and output head share weights."""
+    experts: ExpertsConfig | None
+    """A mixture of experts; null where every block has the gated MLP."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,23 +15,38 @@ SQUARE_BYTES = 16
 gradients of both and of what they came from."""
 
 
-def block_bytes(config: Config, shape: ShapeConfig, weight: int, *, frozen: bool) -> float:
+def block_bytes(config: Config, shape: ShapeConfig, weight: int, *, frozen: bool, mixes: bool = False) -> float:
     """Bytes of a token that a block keeps for its backward pass, with numbers of `weight` bytes.
 
     Norms keep their input in fp32, and twice in compute precision: what they scale and what comes of it, the former
     only for a scale that is not `frozen`. A gated MLP keeps the gate, what the activation makes of it, the other half
-    and the product; attention its queries, keys, values and answer, and a logarithm a head.
+    and the product; attention its queries, keys, values and answer, and a logarithm a head. One that `mixes` has
+    experts in the gated MLP's place.
     """
     queries, keys = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
     norm = 4 + (1 if frozen else 2) * weight
-    kept = norms_of_block(shape) * norm * shape.hidden_size
+    kept: float = norms_of_block(shape) * norm * shape.hidden_size
     kept += norm * (queries + keys) if norms_queries(shape) else 0
-    kept += 4 * weight * shape.intermediate_size
+    kept += mixture_bytes(shape, weight) if mixes else 4 * weight * shape.intermediate_size
     kept += 2 * weight * (queries + keys) + 4 * shape.num_attention_heads
     if keeps_square(config, shape, weight):
         # Keys and values again, for each query's head.
         kept += 2 * weight * queries + _kept_of_square(weight) * shape.num_attention_heads * config.data.seq_len
     return kept
+
+
+def mixture_bytes(shape: ShapeConfig, weight: int) -> float:
+    """Bytes of a token that experts keep: for each that it goes through, what goes in, the gated MLP's four, and what
+    comes out before it is weighted; beside them the router's probabilities in fp32.
+
+    Read from `grouped_mm_experts_forward` of transformers; not measured on a GPU. A shared expert is scaled by a gate,
+    for which its answer is kept.
+    """
+    experts, hidden = shape.experts, shape.hidden_size
+    assert experts is not None
+    sent = experts.per_token * weight * (2 * hidden + 4 * experts.intermediate_size)
+    shared = weight * (4 * experts.shared_intermediate_size + hidden) if experts.shared_intermediate_size else 0
+    return sent + shared + 4 * experts.count
 
 
 def square_bytes(config: Config, shape: ShapeConfig, weight: int) -> float:

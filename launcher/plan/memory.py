@@ -15,6 +15,7 @@ from launcher.config.evaluate import scored_sets
 from launcher.config.optimisers import state_bytes
 from launcher.config.schema import Config, Dtype, ShapeConfig
 from launcher.config.sources import held_out_sets
+from launcher.models.shape import active_count, mixes
 from launcher.objectives.registry import objective_of
 from launcher.plan.activations import block_bytes, ends_bytes, loss_bytes, square_bytes
 from launcher.plan.trained import bytes_quantised, parts
@@ -43,6 +44,7 @@ def plan_memory(
     return Memory(
         parameters=estimate.counted.whole,
         trained=estimate.counted.trained,
+        active=active_count(shape),
         when=fullest.when,
         states_gb=fullest.states / GIB,
         buffers_gb=fullest.buffers / GIB,
@@ -204,22 +206,24 @@ class _Estimate:
             return 0 if self._config.adapter.used else 20 * shape.hidden_size * shape.intermediate_size
         return _UNPACKED_BYTES * min(self.counted.trained / self._ranks, _UNPACKED) if name == "adam8bit" else 0
 
-    def _block(self) -> float:
+    def _block(self, *, mixes: bool) -> float:
         """What a block keeps for its backward pass."""
         frozen = self._config.adapter.used
-        return self._tokens * block_bytes(self._config, self._shape, self._weight, frozen=frozen)
+        return self._tokens * block_bytes(self._config, self._shape, self._weight, frozen=frozen, mixes=mixes)
 
     def _blocks(self) -> float:
         """What all blocks have kept when the loss is there: what goes into each, where they are recomputed."""
         layers = self._shape.num_hidden_layers
         if self._config.model.activation_checkpointing:
             return layers * self._tokens * self._shape.hidden_size * self._weight
-        return layers * self._block()
+        return sum(self._block(mixes=mixes(self._shape, layer)) for layer in range(layers))
 
     def _one_block(self) -> float:
         """What a block takes while it goes backwards, beside what was kept of it."""
         square = self._tokens * square_bytes(self._config, self._shape, self._weight)
-        return square + (self._block() if self._config.model.activation_checkpointing else 0)
+        kinds = {mixes(self._shape, layer) for layer in range(self._shape.num_hidden_layers)}
+        again = max(self._block(mixes=kind) for kind in kinds)
+        return square + (again if self._config.model.activation_checkpointing else 0)
 
     def _left_of_blocks(self) -> float:
         """What is still kept when the first bucket is full, and of the block that filled it."""
@@ -227,11 +231,13 @@ class _Estimate:
         return left * self._blocks() + (self._one_block() if left else 0)
 
     def _last_gradients(self) -> float:
-        """Of the largest parameter, which is the embedding; a head that shares it has left its own there."""
+        """Of the largest parameter: the embedding, to which a tied head adds its own, or the experts of a block."""
         if self._config.adapter.used:
             return 0
         shape = self._shape
-        return (2 if shape.tie_word_embeddings else 1) * shape.vocab_size * shape.hidden_size * self._weight
+        ends = (2 if shape.tie_word_embeddings else 1) * shape.vocab_size
+        experts = 0 if shape.experts is None else 2 * shape.experts.count * shape.experts.intermediate_size
+        return max(ends, experts) * shape.hidden_size * self._weight
 
     def _loss(self) -> float:
         """Of a token, where the loss goes backwards."""

@@ -53,5 +53,6 @@ def test_what_a_config_leaves_out_has_its_usual_meaning() -> None:
         intermediate_size=128,
         vocab_size=99,
         tie_word_embeddings=False,
+        experts=None,
     )
     assert shape_of({"text_config": CONFIG, "model_type": "gemma3"}) == shape_of(json.loads(json.dumps(CONFIG)))
