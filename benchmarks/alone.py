@@ -27,18 +27,29 @@ def start(folder: Path, ranks: int, overrides: list[str]) -> int:
 
     These find the plan by `own_plan`. The worst exit status.
     """
+    plan = planned(folder, ranks, overrides)
+    run = RunDir(Path(plan.run_dir))
+    run.checkpoints.mkdir(parents=True)
+    run.attempt(1).root.mkdir(parents=True)
+    return max(rank.wait() for rank in start_ranks(plan, folder))
+
+
+def planned(folder: Path, ranks: int, overrides: list[str]) -> RunPlan:
+    """The recipe `demo` with these overrides, on so many ranks of this machine."""
     request = Request(
         recipe="demo",
         overrides=[f"cluster.gpus_per_node={ranks}", f"runs_root={folder}", *overrides],
         config_dir=None,
         work_dir=Path.cwd(),
     )
-    plan = plan_request(request)
+    return plan_request(request)
+
+
+def start_ranks(plan: RunPlan, folder: Path, **environment: str) -> list[subprocess.Popen[bytes]]:
+    """This benchmark again, as each of the plan's ranks; prepares the data in `folder`, unless it is there."""
     plan.write(folder / "plan.json")
-    run = RunDir(Path(plan.run_dir))
-    run.checkpoints.mkdir(parents=True)
-    run.attempt(1).root.mkdir(parents=True)
-    environment = {
+    ranks = plan.topology.world_size
+    shared = {
         **os.environ,
         "LAUNCHER_ATTEMPT": "1",
         "LAUNCHER_SUBMISSION": "1",
@@ -47,10 +58,10 @@ def start(folder: Path, ranks: int, overrides: list[str]) -> int:
         "LAUNCHER_TRAIN_TOKENS": str(prepare(plan.train_data, folder, workers=1)),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(master_port(os.getpid())),
+        **environment,
     }
     again = [sys.executable, "-m", sys.modules["__main__"].__spec__.name, *sys.argv[1:]]  # type: ignore[union-attr]
-    started = [subprocess.Popen(again, env={**environment, **local_variables(rank, ranks)}) for rank in range(ranks)]
-    return max(rank.wait() for rank in started)
+    return [subprocess.Popen(again, env={**shared, **local_variables(rank, ranks)}) for rank in range(ranks)]
 
 
 def own_plan() -> RunPlan | None:

@@ -85,6 +85,26 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HostMemory:
+    """What a rank on CPUs is expected to hold beside the interpreter and its libraries, at most, in bytes."""
+
+    loading: float
+    """Until the engine is there."""
+    training: float
+    """While it takes steps."""
+    saving: float
+    """While it writes a checkpoint that training waits for."""
+    copied: float
+    """Between steps, once a copy to write a checkpoint from was made; it is kept."""
+    beside: float
+    """While it takes steps beside such a copy."""
+    resuming: float
+    """While it loads a checkpoint, whatever number of ranks wrote it."""
+    exporting: float
+    """The process that exports."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
     """What earlier attempts of the run took."""
 
@@ -148,6 +168,8 @@ class RunPlan:
     """Batch arithmetic."""
     memory: Memory
     """Estimate per GPU."""
+    host: HostMemory | None
+    """Estimate per rank; None where ranks do not compute on CPUs."""
     train_data: DataSpec
     """Training rows and all that decides their tokens."""
     eval_data: dict[str, DataSpec]

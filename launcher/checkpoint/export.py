@@ -19,6 +19,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, GenerationConfig
+from transformers.core_model_loading import revert_weight_conversion
 
 from launcher.checkpoint.adapter_dir import write_adapter
 from launcher.checkpoint.lineage import PROVENANCE, provenance
@@ -232,7 +233,7 @@ def _write_model(
     out: Path, weights: dict[str, Any], skeleton: Any, config: Any, dtype: torch.dtype, say: Callable[[str], None]
 ) -> None:
     _check_names(weights, skeleton)
-    _write_weights(out, weights, dtype, say)
+    _write_weights(out, weights, skeleton, dtype, say)
     config.architectures = [type(skeleton).__name__]
     config.save_pretrained(out)
 
@@ -253,20 +254,33 @@ def _check_names(weights: Mapping[str, Any], skeleton: torch.nn.Module) -> None:
     assert not missing, f"the checkpoint lacks weights of the model: {missing[:5]}"
 
 
-def _write_weights(out: Path, weights: Mapping[str, Any], dtype: torch.dtype, say: Callable[[str], None]) -> None:
+def _write_weights(
+    out: Path, weights: Mapping[str, Any], skeleton: Any, dtype: torch.dtype, say: Callable[[str], None]
+) -> None:
     empty = {name: torch.empty(tuple(tensor.shape), dtype=dtype, device="meta") for name, tensor in weights.items()}
     plan = split_torch_state_dict_into_shards(
         empty, filename_pattern="model{suffix}.safetensors", max_shard_size=SHARD_SIZE
     )
+    places: dict[str, str] = {}
     for number, (file, names) in enumerate(plan.filename_to_tensors.items(), start=1):
         say(f"writing {file} ({number} of {len(plan.filename_to_tensors)}, {len(names)} tensors)")
-        shard = {name: weights[name].contiguous().to(dtype) for name in names}
+        shard: dict[str, torch.Tensor] = {}
+        for name in names:
+            shard |= _as_published(skeleton, name, weights[name].contiguous().to(dtype))
+        places |= dict.fromkeys(shard, file)
         save_file(shard, out / file, metadata={"format": "pt"})
         _sync(out / file)
         read_back(out / file, shard)
     if plan.is_sharded:
-        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        index = {"metadata": plan.metadata, "weight_map": places}
         publish_json(out / "model.safetensors.index.json", index)
+
+
+def _as_published(skeleton: Any, name: str, weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What the family's own files have in a weight's place: transformers joins a block's experts when it loads them."""
+    found = revert_weight_conversion(skeleton, {name: weight})
+    # Pieces of one storage cannot be written.
+    return dict(found) if len(found) == 1 else {own: part.clone().contiguous() for own, part in found.items()}
 
 
 def _sync(path: Path) -> None:

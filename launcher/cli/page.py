@@ -150,6 +150,10 @@ def _asked_once(plan: RunPlan, teacher: Teacher, k: int) -> Iterator[str]:
 
 def _memory(plan: RunPlan) -> Iterator[str]:
     memory = plan.memory
+    if plan.host is not None:
+        yield "estimate per rank on CPUs, GB, beside the interpreter and its libraries:"
+        told = {name: f"{value / 1e9:,.1f}" for name, value in plain(plan.host).items()}
+        yield "  " + ", ".join(f"{name} {size}" for name, size in told.items())
     yield f"estimate per GPU, when it holds most: {memory.when}"
     rows = {
         "parameters, gradients, optimiser": memory.states_gb,

@@ -18,6 +18,7 @@ from launcher.config.schema import Dtype, Init, ModelConfig
 from launcher.errors import Problem, UserError
 from launcher.models.adapters import choose_trained
 from launcher.models.dtypes import TORCH_DTYPES
+from launcher.models.heap import give_back
 from launcher.models.quantised import quantised_loading
 from launcher.objectives.protocol import Head
 from launcher.seeds import derive
@@ -71,6 +72,7 @@ def build_model(
         # Its own picks one token of each sequence, and a sequence may hold several rows.
         built.forward = types.MethodType(_every_token, built)
     built.train()
+    give_back()
     return built
 
 

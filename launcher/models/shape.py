@@ -220,6 +220,12 @@ def parameter_count(shape: ShapeConfig) -> int:
     return sum(math.prod(size) for _, size in weights(shape))
 
 
+def largest_weight(shape: ShapeConfig) -> int:
+    """Parameters of the largest weight: the embedding, or a block's experts."""
+    experts = 0 if shape.experts is None else 2 * shape.experts.count * shape.experts.intermediate_size
+    return max(shape.vocab_size, experts) * shape.hidden_size
+
+
 def active_count(shape: ShapeConfig) -> int:
     """Parameters that a token goes through: of the experts, those that it is sent to."""
     if shape.experts is None:

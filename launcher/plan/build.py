@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher import fingerprint
-from launcher.config.cluster import ClusterKind
+from launcher.config.cluster import Accelerator, ClusterKind
 from launcher.config.compose import Composed, compose
 from launcher.config.doubts import doubts
+from launcher.config.partial import trains_a_part
 from launcher.config.ranges import AUTO
 from launcher.config.schema import Config, ShapeConfig
 from launcher.config.search import search_path
@@ -34,6 +35,7 @@ from launcher.plan.mounts import mount_problems, mounts
 from launcher.plan.pace import pace, step_tokens
 from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
 from launcher.plan.prepared import Prepared, prepared
+from launcher.plan.processes import host_memory
 from launcher.plan.prompts import with_prompts
 from launcher.plan.room import room_at
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
@@ -134,6 +136,7 @@ def plan_config(
         room=room_at(run_dir.root),
     )
     slurm = config.cluster.kind is ClusterKind.slurm
+    on_cpus = config.cluster.accelerator is Accelerator.cpu
     own_data_job = slurm and config.cluster.data_job.enabled
     return RunPlan(
         version=PLAN_VERSION,
@@ -145,6 +148,7 @@ def plan_config(
         layout=layout,
         batch=batch,
         memory=memory,
+        host=host_memory(config, sized.shape, topology.world_size, batch.micro_batch_size) if on_cpus else None,
         train_data=train_data,
         eval_data=eval_specs(config, run_dir),
         data_cache=config.data.cache_dir,
@@ -186,6 +190,8 @@ def _sized(config: Config, topology: Topology, found: list[Problem]) -> _Sized |
     shape = model_shape(config.model)
     if isinstance(shape, Problem):
         found.append(shape)
+    elif shape.experts is not None and trains_a_part(config):
+        found.append(_whole_mixture(config))
     frozen = 0 if isinstance(shape, Problem) else frozen_parameters(config, shape)
     if isinstance(frozen, Problem):
         found.append(frozen)
@@ -225,6 +231,15 @@ def _timed(
     step = pace(setting, data, earlier(config, topology, sized.batch, memory))
     lead = plan_lead(config, memory, topology, measured, step.step_s)
     return lead, expect(config, topology, memory, lead, step, data)
+
+
+def _whole_mixture(config: Config) -> Problem:
+    # transformers joins a block's experts into one tensor, which the model's files do not have.
+    return Problem(
+        where="adapter" if config.adapter.used else "model.freeze",
+        message="a mixture of experts can be trained as a whole only",
+        valid="adapter=full" if config.adapter.used else "model.freeze=[]",
+    )
 
 
 def _laid_out(config: Config, topology: Topology) -> tuple[Config, str]:

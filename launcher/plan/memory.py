@@ -15,7 +15,7 @@ from launcher.config.evaluate import scored_sets
 from launcher.config.optimisers import state_bytes
 from launcher.config.schema import Config, Dtype, ShapeConfig
 from launcher.config.sources import held_out_sets
-from launcher.models.shape import active_count, mixes
+from launcher.models.shape import active_count, largest_weight, mixes
 from launcher.objectives.registry import objective_of
 from launcher.plan.activations import block_bytes, ends_bytes, loss_bytes, square_bytes
 from launcher.plan.trained import bytes_quantised, parts
@@ -51,6 +51,11 @@ def plan_memory(
         activations_gb=fullest.activations / GIB,
         available_gb=config.cluster.gpu_memory_gb,
     )
+
+
+def activation_bytes(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int) -> float:
+    """What a pass has kept, and the loss takes, where it goes backwards."""
+    return next(_Estimate(config, shape, ranks, micro_batch, 0, 1).moments()).activations
 
 
 def fits(memory: Memory) -> bool:
@@ -235,9 +240,8 @@ class _Estimate:
         if self._config.adapter.used:
             return 0
         shape = self._shape
-        ends = (2 if shape.tie_word_embeddings else 1) * shape.vocab_size
-        experts = 0 if shape.experts is None else 2 * shape.experts.count * shape.experts.intermediate_size
-        return max(ends, experts) * shape.hidden_size * self._weight
+        tied = shape.vocab_size * shape.hidden_size if shape.tie_word_embeddings else 0
+        return max(largest_weight(shape), 2 * tied) * self._weight
 
     def _loss(self) -> float:
         """Of a token, where the loss goes backwards."""

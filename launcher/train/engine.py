@@ -17,6 +17,7 @@ from launcher.checkpoint.resume import Chosen, newest_good_all, require_same_run
 from launcher.checkpoint.retain import policy_for
 from launcher.checkpoint.save import Saver
 from launcher.checkpoint.trained import save_trained_only, trains_in_part
+from launcher.models.heap import give_back
 from launcher.models.loading import build_model
 from launcher.node.ranks import Ranks
 from launcher.objectives.registry import objective_of
@@ -59,6 +60,7 @@ def build_engine(plan: RunPlan, device: torch.device, chosen: Chosen | None) -> 
     )
     if isinstance(engine.basic_optimizer, Muon | Adafactor):
         engine.basic_optimizer.layout = layout_all(engine)
+    give_back()
     if trains_in_part(engine.module):
         save_trained_only(engine)
     if config.optim.pull_to_start:

@@ -10,10 +10,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from launcher.cli.page import page
 from launcher.config.schema import ModelConfig, ShapeConfig
-from launcher.errors import Problem
+from launcher.errors import Problem, UserError
 from launcher.models.shape import active_count, flops_per_token, model_shape, parameter_count, shape_of, weights
 from launcher.plan.activations import block_bytes, mixture_bytes
+from launcher.plan.build import Request, plan_request
 from launcher.plan.trained import parts
 from tests.plan.test_memory import recipe
 
@@ -98,6 +100,28 @@ def test_adapters_stand_on_linear_layers_only(shape: ShapeConfig) -> None:
 @pytest.fixture
 def shape() -> ShapeConfig:
     return shape_of(MIXTURES["Mixtral 8x7B"])
+
+
+@pytest.mark.parametrize(("override", "where"), [("adapter=lora", "adapter"), ("model.freeze=[embed]", "model.freeze")])
+def test_a_mixture_is_trained_as_a_whole(work: Path, override: str, where: str) -> None:
+    folder = work / "mixture"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(MIXTURES["Mixtral 8x7B"]))
+    overrides = [f"model.path={folder}", override]
+    with pytest.raises(UserError) as caught:
+        plan_request(Request(recipe="sft_llama3_8b", overrides=overrides, config_dir=None, work_dir=work))
+    (found,) = [problem for problem in caught.value.problems if "as a whole only" in problem.message]
+    assert found.where == where
+
+
+def test_the_page_tells_what_a_token_goes_through(demo: Path, work: Path) -> None:
+    config = json.loads((demo / "model" / "config.json").read_text())
+    small = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
+    (demo / "model" / "config.json").write_text(json.dumps(config | small))
+    shape = shape_of(config | small)
+    plan = plan_request(Request(recipe="demo", overrides=[], config_dir=None, work_dir=work))
+    told = f"{parameter_count(shape):,} parameters, of which a token goes through {active_count(shape):,}, random"
+    assert told in page(plan)
 
 
 def test_experts_of_another_family_are_refused(tmp_path: Path) -> None:
