@@ -72,6 +72,10 @@ class Memory:
     """Kept and recomputed activations, and logits."""
     available_gb: float
     """Memory of one GPU."""
+    measured_gb: float | None = None
+    """What a GPU of an earlier run like this one held at most, where there was one."""
+    measured_by: str | None = None
+    """That run's id."""
 
     @property
     def total_gb(self) -> float:

@@ -34,6 +34,7 @@ from launcher.plan.memory import fits, plan_memory
 from launcher.plan.mounts import mount_problems, mounts
 from launcher.plan.pace import pace, step_tokens
 from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
+from launcher.plan.peaks import with_measured
 from launcher.plan.prepared import Prepared, prepared
 from launcher.plan.processes import host_memory
 from launcher.plan.prompts import with_prompts
@@ -124,6 +125,7 @@ def plan_config(
     memory = plan_memory(
         config, sized.shape, topology.world_size, batch.micro_batch_size, sized.frozen, batch.accumulation
     )
+    memory = with_measured(config, topology, batch, memory)
     data = prepared(config, train_data)
     lead, expected = _timed(config, sized, memory, topology, data, measured)
     looked = Looked(

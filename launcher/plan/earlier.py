@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher.config.schema import Config
 from launcher.plain import plain
+from launcher.remember import remembered
 from launcher.rundir import RunDir
 from launcher.runplan import Batch, Memory, Topology
 from launcher.runs.events import Event
@@ -47,13 +48,15 @@ def earlier(config: Config, topology: Topology, batch: Batch, memory: Memory) ->
     """The newest run in the runs root with the same model, layout, GPUs and batch that has measured its steps."""
     now = {"config": config, "topology": topology, "batch": batch, "memory": memory}
     wanted = _kind({name: plain(value) for name, value in now.items()})
-    for run in _newest(Path(config.runs_root)):
+    for run in newest(Path(config.runs_root)):
         if _kind_of(run) == wanted and (found := _measured(run)) is not None:
             return found
     return None
 
 
-def _newest(root: Path) -> list[RunDir]:
+@remembered
+def newest(root: Path) -> list[RunDir]:
+    """The runs that are looked at, the newest first."""
     try:
         names = [name for name in os.listdir(root) if STAMP.search(name)]
     except OSError:
@@ -61,6 +64,7 @@ def _newest(root: Path) -> list[RunDir]:
     return [RunDir(root / name) for name in sorted(names, key=lambda name: name[-20:], reverse=True)[:LOOKED_AT]]
 
 
+@remembered
 def _kind_of(run: RunDir) -> dict[str, Any] | None:
     """That of a stored plan, of whatever version; None where it says too little."""
     try:
@@ -89,6 +93,7 @@ def _kind(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@remembered
 def _measured(run: RunDir) -> Earlier | None:
     steps = [record for record in tail(run.metrics) if is_step(record) and record.get("tokens_per_s")]
     if len(steps) < LEAST_STEPS:

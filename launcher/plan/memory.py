@@ -59,8 +59,9 @@ def activation_bytes(config: Config, shape: ShapeConfig, ranks: int, micro_batch
 
 
 def fits(memory: Memory) -> bool:
-    """Whether the estimate leaves the margin free."""
-    return memory.total_gb <= MARGIN * memory.available_gb
+    """Whether the margin stays free, by what was measured where something was, else by the estimate."""
+    held = memory.total_gb if memory.measured_gb is None else memory.measured_gb
+    return held <= MARGIN * memory.available_gb
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
