@@ -20,7 +20,7 @@ from launcher.runs.records import tail
 SAME = {
     "model": ("attention", "activation_checkpointing"),
     "data": ("seq_len", "packing"),
-    "optim": ("name", "pull_to_start"),
+    "optim": ("name", "pull_to_start", "ema_decay"),
     "objective": ("name", "options"),
     "cluster": ("gpu_type", "gpu_memory_gb", "accelerator"),
     "adapter": (),
@@ -44,7 +44,7 @@ def with_measured(config: Config, topology: Topology, batch: Batch, memory: Memo
 
 @remembered
 def _likeness_of(run: RunDir) -> dict[str, Any] | None:
-    """That of a stored plan; None of another version's, or a damaged one, of which whoever asks for that run is told."""
+    """That of a stored plan; None of another version's, or of a damaged one: whoever asks for that run is told."""
     try:
         return _likeness(json.loads(run.plan.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
