@@ -28,7 +28,6 @@ from launcher.checkpoint.merge import whole_weights
 from launcher.checkpoint.model_card import model_card
 from launcher.checkpoint.read_back import read_back
 from launcher.checkpoint.retain import HeldOut, best_step
-from launcher.checkpoint.states import AVERAGE, read_states
 from launcher.checkpoint.verify import shard_faults
 from launcher.checkpoint.weights import trained_weights
 from launcher.config.partial import trains_a_part
@@ -199,6 +198,9 @@ def _write_all(
         skeleton = kind.from_config(config)
     weights = trained_weights(step_folder(run.checkpoints, manifest.step), manifest.zero_stage)
     if average:
+        # Here, for it imports DeepSpeed, which prints to stdout unless it is told of the CPU before.
+        from launcher.checkpoint.states import AVERAGE, read_states
+
         weights |= read_states(step_folder(run.checkpoints, manifest.step), manifest, AVERAGE)
     if adapter:
         task = "CAUSAL_LM" if head is None else "SEQ_CLS"
