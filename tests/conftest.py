@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from absl import logging as absl_logging
 
 from launcher.plan.room import Room
 from tests.fakes import FakeSlurm, write_rows, write_tiny_model
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# rouge_score brings it. Its handler would keep the file that pytest captures into, and close it as soon as anybody
+# configures logging anew.
+absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

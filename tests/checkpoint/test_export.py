@@ -37,7 +37,7 @@ def test_weights_are_exactly_those_of_deepspeeds_zero_to_fp32(finished: Path, tm
 def test_transformers_loads_it_and_finds_the_held_out_loss_that_training_logged(finished: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(finished / "export").eval()
     assert AutoTokenizer.from_pretrained(finished / "export").chat_template
-    stores = [TokenStore(folder) for folder in (finished.parent / ".data").iterdir()]
+    stores = [TokenStore(meta.parent) for meta in (finished.parent / ".data").glob("*/meta.json")]
     (store,) = [store for store in stores if len(store) == 10]
     loss_sum, tokens = 0.0, 0
     for row in range(len(store)):

@@ -75,7 +75,7 @@ def test_it_resumes_bit_for_bit(bench: Bench, tmp_path: Path, case: str) -> None
 
 
 def prepared(run: Path, rows: int) -> TokenStore:
-    stores = [TokenStore(folder) for folder in (run.parent / ".data").iterdir() if folder.name[0] != "."]
+    stores = [TokenStore(meta.parent) for meta in (run.parent / ".data").glob("[!.]*/meta.json")]
     return next(store for store in stores if len(store) == rows and store.meta.target_width == 1)
 
 
