@@ -21,7 +21,7 @@ def test_answers_are_those_of_the_exported_model(bench: Bench) -> None:
     prompts = [f"row {number}" for number in range(5)]
     asked = [f"evaluate.prompts=[{','.join(prompts)}]", "evaluate.max_new_tokens=8"]
     scored = "evaluate.answers={metrics:[rouge,squad],limit:null,max_new_tokens:8,at_once:3}"
-    run = bench.train(*asked, scored, "zero=zero3", "optim.lr=5e-3", "train.max_steps=24")
+    run = bench.train(*asked, scored, "zero=zero3", "optim.lr=1e-2", "schedule=constant", "train.max_steps=200")
     bench.run("export", run.name)
     model, tokenizer = (kind.from_pretrained(run / "export") for kind in (AutoModelForCausalLM, AutoTokenizer))
 
@@ -37,17 +37,17 @@ def test_answers_are_those_of_the_exported_model(bench: Bench) -> None:
         return str(tokenizer.decode(ids[0], skip_special_tokens=True).partition(prompt)[2])
 
     told = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
-    assert {line["prompt"]: line["answer"] for line in told if line["step"] == 24} == {
+    assert {line["prompt"]: line["answer"] for line in told if line["step"] == 200} == {
         prompt: answer(prompt) for prompt in prompts
     }
     rows = [json.loads(line)["messages"] for line in (bench.root / "held_out.jsonl").read_text().splitlines()]
     pairs = [(answer(question["content"]).strip(), wanted["content"]) for question, wanted in rows]
     rouge = RougeScorer(["rougeL"], use_stemmer=True)
     expected = [rouge.score(wanted, said)["rougeL"].fmeasure for said, wanted in pairs]
-    last = [record for record in records(run) if record["step"] == 24 and "eval_rouge_l" in record]
+    last = [record for record in records(run) if record["step"] == 200 and "eval_rouge_l" in record]
     assert last[0]["eval_rouge_l"] == pytest.approx(math.fsum(expected) / len(rows), abs=1e-12)
-    assert last[0]["eval_rouge_l"] > 0
+    assert last[0]["eval_rouge_l"] > 0, pairs
     shown = [json.loads(line) for line in (run / "answers.jsonl").read_text().splitlines()]
-    last_shown = [(line["answer"], line["reference"]) for line in shown if line["step"] == 24]
+    last_shown = [(line["answer"], line["reference"]) for line in shown if line["step"] == 200]
     assert len(last_shown) == 4
     assert set(last_shown) <= set(pairs)
