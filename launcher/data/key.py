@@ -29,6 +29,8 @@ _BLOCK_BYTES = 64 << 10
 _BLOCKS = 64
 WHOLE_BYTES = 256 << 20
 """Up to this size in all, sources are read to be known (a quarter of a second)."""
+PLAN_BYTES = 32 << 20
+"""The same for a plan, which has less time; of what is larger, a record is kept."""
 _READERS = 8
 _TOKENIZER_FILES = (
     "added_tokens.json",
@@ -93,9 +95,10 @@ def find(spec: DataSpec, cache_root: Path, whole_bytes: int | None = None) -> Pa
 
 def remember(spec: DataSpec, stats: Stats, key: str, cache_root: Path) -> None:
     """Note for `find` that files with `stats` have `key`, for when it does not read them."""
-    record = _record(spec, stats, cache_root)
-    record.parent.mkdir(mode=0o700, exist_ok=True)
-    publish_json(record, {"key": key})
+    if sum(size for size, _, _ in stats) > PLAN_BYTES:
+        record = _record(spec, stats, cache_root)
+        record.parent.mkdir(mode=0o700, exist_ok=True)
+        publish_json(record, {"key": key})
 
 
 def stat_marks(spec: DataSpec) -> Stats:

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import Config
-from launcher.data.key import META_FILE, find
+from launcher.data.key import META_FILE, PLAN_BYTES, find
 from launcher.data.source import DataSpec
 from launcher.models.shape import local_config
 from launcher.models.source import cached
 from launcher.runplan import RunPlan
-
-HASHED_BYTES = 32 << 20
-"""Sources up to this size are read to be known; larger ones are known by the record that preparing them left."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +38,7 @@ def prepared(config: Config, spec: DataSpec) -> Prepared | None:
     copied = spec.chat_template is not None and Path(spec.chat_template).is_file()
     template = spec.chat_template if copied else config.data.chat_template
     found = replace(spec, tokenizer=str(model.parent), chat_template=template)
-    folder = find(found, Path(config.data.cache_dir), HASHED_BYTES)
+    folder = find(found, Path(config.data.cache_dir), PLAN_BYTES)
     if folder is None:
         return None
     meta = _meta(folder)
@@ -74,7 +71,7 @@ def folders(plan: RunPlan, hashed_bytes: int | None = None) -> list[Path] | None
 
 def trained_tokens(plan: RunPlan) -> int | None:
     """Tokens that carry loss, held-out ones among them; None where that is not known yet."""
-    there = folders(plan, HASHED_BYTES)
+    there = folders(plan, PLAN_BYTES)
     return None if there is None else sum(_meta(folder)["trained_tokens"] for folder in there)
 
 

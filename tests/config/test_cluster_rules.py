@@ -75,6 +75,7 @@ def test_no_job_is_longer_than_the_partition_allows_but_in_another_partition() -
     assert [problem.where for problem in found] == [
         "cluster.time_min",
         "cluster.data_job.time_min",
+        "cluster.export_job.time_min",
         "cluster.eval_job.time_min",
     ]
     elsewhere = replace(profile().data_job, partition="cpu")

@@ -131,6 +131,7 @@ def test_large_sources_are_found_without_being_read_and_not_once_they_are_touche
     write_rows: WriteRows, make_spec: Callable[..., DataSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_module, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(key_module, "PLAN_BYTES", 10)
     path = write_rows([chat_row("q", "a")])
     spec, cache = make_spec(path), tmp_path / "cache"
     assert find(spec, cache) is None
