@@ -33,7 +33,7 @@ def host_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int
         copied=between + copy,
         beside=training + copy,
         resuming=rank.resuming(),
-        exporting=min(EXPORT_FILE_BYTES, rank.weight * rank.counted.whole) + 4 * largest_weight(shape),
+        exporting=min(EXPORT_FILE_BYTES, rank.weight * rank.counted.whole) + 4.0 * largest_weight(shape),
     )
 
 

@@ -72,7 +72,7 @@ def _host_memory(looked: Looked) -> Iterator[Problem]:
         key = "mem_gb_per_node" if config.cluster.mem_gb_per_gpu is None else "mem_gb_per_gpu"
         yield Problem(
             where=f"cluster.{key}",
-            message=f"{config.cluster.node_memory_gb} GB of host memory a node are asked for, and one holds "
+            message=f"{config.cluster.node_memory_gb} GB of host memory are asked for, and a node holds "
             f"{host_gb(config, memory, nodes):,.1f} beside the processes' own",
             remedy="ask for more, take more nodes, or write checkpoint.asynchronous=false, with which training waits "
             "for the disk",

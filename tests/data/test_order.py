@@ -30,6 +30,7 @@ class OneTokenRows:
     each = 1
     reference = None
     mismatched = False
+    largest = None
 
     @property
     def store(self) -> OneTokenRows:
