@@ -27,21 +27,8 @@ def slurm_parameters(
     """
     parameters: dict[str, Any] = {
         "job_name": run_id,
-        "nodes": cluster.nodes,
-        "ntasks_per_node": cluster.gpus_per_node,
-        "time": cluster.time_min,
+        **_asked(cluster, cluster.nodes, cluster.time_min),
         "signal_delay_s": lead.seconds,
-        "partition": cluster.partition,
-        "account": cluster.account,
-        "qos": cluster.qos,
-        "constraint": cluster.constraint,
-        "exclude": cluster.exclude,
-        "exclusive": cluster.exclusive or None,
-        "cpus_per_task": cluster.cpus_per_gpu,
-        "mem": None if cluster.node_memory_gb is None else f"{cluster.node_memory_gb}G",
-        **_gpus(cluster, cluster.gpus_per_node),
-        "wckey": cluster.wckey,
-        "stderr_to_stdout": True,
         "additional_parameters": {"requeue": True, **_reservation(cluster)},
         "srun_args": [*_srun_args(cluster), *srun_options(cluster, run_dir.code, mounts)],
         "python": starter(cluster, run_dir.code, mounts),
@@ -130,6 +117,22 @@ def check_job_parameters(cluster: ClusterConfig, folder: CheckDir, nodes: int, t
     meeting = f"launcher_environment=$({_python(cluster, 'launcher.node.rendezvous', '').rstrip()}) || exit"
     parameters: dict[str, Any] = {
         "job_name": "launcher-doctor",
+        **_asked(cluster, nodes, time_min),
+        "additional_parameters": {"no_requeue": True, **_reservation(cluster)},
+        "srun_args": [*_srun_args(cluster), *srun_options(cluster, code, mounts)],
+        "python": starter(cluster, code, mounts),
+        "setup": [
+            *prepared(cluster, _word(code), _word(folder.prologue) if cluster.prologue is not None else None),
+            meeting,
+            'eval "$launcher_environment"',
+        ],
+    }
+    return {key: value for key, value in parameters.items() if value is not None}
+
+
+def _asked(cluster: ClusterConfig, nodes: int, time_min: int) -> dict[str, Any]:
+    """What a job with a rank for each GPU asks for."""
+    return {
         "nodes": nodes,
         "ntasks_per_node": cluster.gpus_per_node,
         "time": time_min,
@@ -144,16 +147,7 @@ def check_job_parameters(cluster: ClusterConfig, folder: CheckDir, nodes: int, t
         **_gpus(cluster, cluster.gpus_per_node),
         "wckey": cluster.wckey,
         "stderr_to_stdout": True,
-        "additional_parameters": {"no_requeue": True, **_reservation(cluster)},
-        "srun_args": [*_srun_args(cluster), *srun_options(cluster, code, mounts)],
-        "python": starter(cluster, code, mounts),
-        "setup": [
-            *prepared(cluster, _word(code), _word(folder.prologue) if cluster.prologue is not None else None),
-            meeting,
-            'eval "$launcher_environment"',
-        ],
     }
-    return {key: value for key, value in parameters.items() if value is not None}
 
 
 def _gpus(cluster: ClusterConfig, count: int) -> dict[str, str]:
