@@ -39,6 +39,8 @@ BASE = "launcher"
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing raises when a person made a mistake, in a file or on the command line (ValueError: `zero=3`)."""
 
+_STUMBLES = (AssertionError, AttributeError, KeyError, TypeError)
+"""What Hydra itself fails with over a choice without a group, and the like."""
 
 OPEN_MAPPINGS = tuple(
     f"{mapping}{sign}"
@@ -176,7 +178,12 @@ def composed_tree(recipe: str, overrides: Sequence[str], search: SearchPath, *, 
     store.register(typed=typed)
     with _hydra(search.conf + search.recipes), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = hydra_compose(recipe, overrides=list(overrides))
+        try:
+            config = hydra_compose(recipe, overrides=list(overrides))
+        except _STUMBLES as error:
+            said = str(error).splitlines()[:1]
+            words = f"Hydra cannot read a defaults list or an override ({': '.join([type(error).__name__, *said])})"
+            raise HydraException(words) from error
     assert isinstance(config, DictConfig)
     return config
 

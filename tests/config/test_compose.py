@@ -108,6 +108,14 @@ def test_a_file_that_is_no_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     assert "line 2" in problem.message
 
 
+def test_a_choice_without_a_group_is_refused_where_hydra_stumbles_over_it(tmp_path: Path) -> None:
+    write(tmp_path / "recipes/nameless.yaml", 'defaults:\n- "": null\n')
+    problem = only_problem(recipe="nameless", work_dir=tmp_path)
+    assert problem.where == "recipe 'nameless'"
+    assert "Hydra cannot read a defaults list" in problem.message
+    assert only_problem("+='true'").where == "+='true'"
+
+
 def test_recipes_and_groups_beside_the_work_win_over_the_shipped_ones(tmp_path: Path) -> None:
     write(tmp_path / "conf/optim/adamw.yaml", (shipped("conf") / "optim/adamw.yaml").read_text() + "\n# mine\n")
     write(tmp_path / "conf/cluster/mine.yaml", "defaults: [slurm]\npartition: big\n")
