@@ -32,6 +32,16 @@ class Asked:
     """Names the random numbers of this answer: the same key draws the same tokens, wherever and with whomever."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What was said to one prompt."""
+
+    ids: AnyArray
+    """Its tokens, end token included; int64."""
+    logps: AnyArray | None = None
+    """Log-probability of each where it was drawn, float32; None where the model that trains drew it itself."""
+
+
 def ends_of_model(model: Any) -> set[int]:
     """What ends an answer, by the model's config for generating and its config."""
     found: set[int] = set()

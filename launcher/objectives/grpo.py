@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from launcher.errors import Problem
-from launcher.objectives.protocol import Needs, Per, Rollouts, Scored
+from launcher.objectives.protocol import Needs, Per, Rollouts, Sampler, Scored
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +67,15 @@ class Options:
     """Longest answer."""
     at_once: int = 32
     """Answers that a GPU gives at a time; fewer take less memory."""
+    sampler: Sampler = Sampler.auto
+    """What draws the answers of rollouts and evaluations."""
+    vllm_memory: float = 0.3
+    """Share of a GPU's memory for vLLM's weights, keys and values while it answers; it lets go of them afterwards."""
+    vllm_tensor_parallel: int = 1
+    """GPUs of a node that hold one of vLLM's engines in parts."""
+    sampler_cap: float = 2.0
+    """vLLM computes a little otherwise than training does. Each token counts π / π_vllm times, at most this often:
+    importance sampling, truncated (Ionides, J. Comput. Graph. Stat. 17(2), 2008); in RLOO each answer does."""
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong with the values."""
@@ -77,12 +86,15 @@ class Options:
         if self.group < 2:
             message = f"{self.group} answers to a question cannot be compared with each other"
             yield Problem(where="group", message=message, valid="2 or more")
-        for name in ("updates", "max_new_tokens", "at_once"):
+        for name in ("updates", "max_new_tokens", "at_once", "vllm_tensor_parallel"):
             if getattr(self, name) < 1:
                 yield Problem(where=name, message=f"{getattr(self, name)} is out of range", valid="1 or more")
         if not 0 < self.clip_low <= 1:
             yield Problem(where="clip_low", message=f"{self.clip_low} is out of range", valid="more than 0, at most 1")
-        for name in ("clip_high", "temperature"):
+        if not 0 < self.vllm_memory < 1:
+            valid = "more than 0, less than 1"
+            yield Problem(where="vllm_memory", message=f"{self.vllm_memory} is out of range", valid=valid)
+        for name in ("clip_high", "temperature", "sampler_cap"):
             if getattr(self, name) <= 0:
                 yield Problem(where=name, message=f"{getattr(self, name)} is out of range", valid="more than 0")
         for name in ("kl", "eval_temperature"):
@@ -100,6 +112,8 @@ class Grpo:
         self.measures: tuple[str, ...] = ("reward", "reward_std", "equal_groups", "answer_length", "clip_fraction")
         if options.kl > 0:
             self.measures = (*self.measures, "kl")
+        if options.sampler is Sampler.vllm:
+            self.measures = (*self.measures, "sampler_gap")
         rollouts = Rollouts(
             reward=options.reward,
             group=options.group,
@@ -108,6 +122,9 @@ class Grpo:
             temperature=options.temperature,
             eval_temperature=options.eval_temperature,
             at_once=options.at_once,
+            sampler=options.sampler,
+            vllm_memory=options.vllm_memory,
+            vllm_tensor_parallel=options.vllm_tensor_parallel,
             untrained=options.kl > 0,
         )
         self.needs = Needs(per=Per.example, rollouts=rollouts)
@@ -141,15 +158,21 @@ class Grpo:
         sums: dict[str, Tensor] = {}
         if self._options.loss is Loss.rloo:
             losses, clipped = self._clipped(sums_of_rows(logps - before, counts).exp(), played.advantages)
+            if played.sampled is not None:
+                losses = losses * self._counted(sums_of_rows(before - played.sampled, counts))
         else:
             each = torch.repeat_interleave(played.advantages, counts)
             per_token, outside = self._clipped((logps - before).exp(), each)
+            if played.sampled is not None:
+                per_token = per_token * self._counted(before - played.sampled)
             if self._options.kl > 0:
                 per_token = per_token + self._options.kl * _divergence(logps, played)
             losses = sums_of_rows(per_token, counts) / self._tokens(counts, played)
             clipped = sums_of_rows(outside, counts) / counts
         if self._options.kl > 0:
             sums["kl"] = (sums_of_rows(_divergence(logps.detach(), played), counts) / counts).sum()
+        if played.sampled is not None:
+            sums["sampler_gap"] = (sums_of_rows((before - played.sampled).abs(), counts) / counts).sum()
         sums |= {
             "reward": played.rewards.sum(),
             "reward_std": played.spreads.sum(),
@@ -166,6 +189,10 @@ class Grpo:
         losses = -kept.minimum(ratios.clamp(low, high) * advantages)
         outside = ((ratios < low) & (advantages < 0)) | ((ratios > high) & (advantages > 0))
         return losses, outside.to(ratios)
+
+    def _counted(self, gaps: Tensor) -> Tensor:
+        """How often what vLLM drew counts, of log(π / π_vllm)."""
+        return gaps.exp().clamp(max=self._options.sampler_cap)
 
     def _tokens(self, counts: Tensor, played: Played) -> Tensor | int:
         """What the sum over an answer's tokens is divided by."""

@@ -25,6 +25,17 @@ PATH = {"path": True}
 """Metadata of an option that names a folder, or a model of the hub."""
 
 
+class Sampler(Enum):
+    """What draws a model's answers."""
+
+    auto = "auto"
+    """vLLM where ranks compute on GPUs, it is installed and it can, else transformers; a plan says which."""
+    transformers = "transformers"
+    """The model that trains, pass by pass."""
+    vllm = "vllm"
+    """vLLM, beside it on the same GPUs and with its weights."""
+
+
 class Per(Enum):
     """What an objective's loss is a mean over."""
 
@@ -82,6 +93,12 @@ class Rollouts:
     """The same where held-out questions are answered; 0 takes the likeliest token."""
     at_once: int
     """Answers that a GPU gives at a time."""
+    sampler: Sampler
+    """What draws them; never `auto` in a plan."""
+    vllm_memory: float
+    """Share of a GPU's memory that vLLM takes while it answers."""
+    vllm_tensor_parallel: int
+    """Neighbouring ranks that hold one of vLLM's engines in parts."""
     untrained: bool
     """Whether the untrained model is held beside the one in training, to say what it thinks of the answers."""
 

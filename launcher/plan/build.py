@@ -39,6 +39,7 @@ from launcher.plan.prepared import Prepared, prepared
 from launcher.plan.processes import host_memory
 from launcher.plan.prompts import with_prompts
 from launcher.plan.room import room_at
+from launcher.plan.sampler import with_sampler
 from launcher.plan.slurm import data_job_parameters, slurm_parameters
 from launcher.plan.then import task_problems
 from launcher.plan.time import Setting
@@ -112,6 +113,11 @@ def plan_config(
         found.append(asking)
     else:
         config = asking
+    sampling = with_sampler(config)
+    if isinstance(sampling, Config):
+        config = sampling
+    else:
+        found += sampling
     topology = Topology(nodes=config.cluster.nodes, ranks_per_node=config.cluster.gpus_per_node)
     layout = "as set"
     if chooses and not found:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from launcher.config.optimisers import state_bytes
-from launcher.config.schema import Config
+from launcher.config.schema import Config, Dtype
+from launcher.objectives.protocol import Sampler
+from launcher.objectives.registry import objective_of
 from launcher.plan.lead import checkpoint_bytes
 from launcher.runplan import Memory
 
@@ -23,9 +25,18 @@ def copy_gb(config: Config, memory: Memory, nodes: int) -> float:
     return checkpoint_bytes(config, memory) / nodes / 1e9 if config.checkpoint.asynchronous else 0
 
 
+def asleep_gb(config: Config, memory: Memory) -> float:
+    """GB of weights that vLLM's engines on a node keep there while they sleep."""
+    asks = objective_of(config).needs.rollouts
+    if asks is None or asks.sampler is not Sampler.vllm:
+        return 0
+    engines = config.cluster.gpus_per_node / asks.vllm_tensor_parallel
+    return engines * memory.parameters * (4 if config.precision.dtype is Dtype.fp32 else 2) / 1e9
+
+
 def host_gb(config: Config, memory: Memory, nodes: int) -> float:
-    """Both."""
-    return offloaded_gb(config, memory, nodes) + copy_gb(config, memory, nodes)
+    """All of it."""
+    return offloaded_gb(config, memory, nodes) + copy_gb(config, memory, nodes) + asleep_gb(config, memory)
 
 
 def too_little(config: Config, memory: Memory, nodes: int) -> bool:

@@ -16,6 +16,7 @@ from launcher.config.optimisers import state_bytes
 from launcher.config.schema import Config, Dtype, ShapeConfig
 from launcher.config.sources import held_out_sets
 from launcher.models.shape import active_count, largest_weight, mixes
+from launcher.objectives.protocol import Rollouts, Sampler
 from launcher.objectives.registry import objective_of
 from launcher.plan.activations import block_bytes, ends_bytes, loss_bytes, square_bytes
 from launcher.plan.trained import bytes_quantised, parts
@@ -125,8 +126,12 @@ class _Estimate:
         )
         asks = self._config.evaluate.answers
         if self._needs.rollouts is not None:
-            answers = self._needs.rollouts.at_once * self._answer()
-            yield _Moment(when="answers are sampled", states=held + kept, buffers=buffers, activations=answers)
+            yield _Moment(
+                when="answers are sampled",
+                states=held + kept,
+                buffers=buffers,
+                activations=self._sampled(self._needs.rollouts),
+            )
         if self._asked_once:
             # Alone: the model comes when the teacher is gone. Its logits are there as they come and in fp32.
             yield _Moment(
@@ -250,6 +255,12 @@ class _Estimate:
         if needs.head is None:
             return loss_bytes(shape, shape.vocab_size, self._weight, judged=self._judged)
         return 12 * needs.head.outputs
+
+    def _sampled(self, asks: Rollouts) -> float:
+        """What the answers of a rollout take; vLLM fills its share, whatever is asked."""
+        if asks.sampler is Sampler.vllm:
+            return asks.vllm_memory * self._config.cluster.gpu_memory_gb * GIB
+        return asks.at_once * self._answer()
 
     def _answer(self) -> float:
         """Keys and values of one that is sampled, and its next token's logits and noise."""

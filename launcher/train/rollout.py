@@ -25,7 +25,7 @@ from launcher.evaluate.held_out import Summed
 from launcher.evaluate.sets import HeldOutSet
 from launcher.faultpoints import Point, reach
 from launcher.models.forward import sums_of_rows, token_logps
-from launcher.models.generation import Asked, answers, behind_answer, end_tokens
+from launcher.models.generation import Answer, Asked, behind_answer, end_tokens
 from launcher.models.judge import HEAD, judge_model
 from launcher.objectives.protocol import Player, Rollouts
 from launcher.objectives.registry import objective_of
@@ -38,6 +38,7 @@ from launcher.train.questions import Question, question_of
 from launcher.train.reward import Judge, Scorer
 from launcher.train.shown import Shown, ShownAnswer
 from launcher.train.skips import Skip, data_step
+from launcher.train.speaker import Speaker, speaker_all
 
 SHOWN = 4
 """Answers of a rollout, or of an evaluation, that rollouts.jsonl gets."""
@@ -50,8 +51,8 @@ class Given:
 
     question: Question
     """To what."""
-    ids: AnyArray
-    """Its tokens, end token included; int64."""
+    answer: Answer
+    """What was said."""
     reward: float
     """How good it is."""
 
@@ -60,16 +61,20 @@ class Play:
     """What a run's model answers, from the run's start to its end."""
 
     def __init__(
-        self, parts: Parts, player: Player, asks: Rollouts, judge: Judge | Scorer, untrained: Any, shown: Shown
+        self,
+        parts: Parts,
+        player: Player,
+        asks: Rollouts,
+        judge: Judge | Scorer,
+        untrained: Any,
+        shown: Shown,
+        tokenizer: Any,
+        speaker: Speaker,
     ) -> None:
         self._parts, self._player, self._asks, self._judge = parts, player, asks, judge
         self._untrained, self._shown = untrained, shown
-        plan = parts.plan
-        self._tokenizer = load_tokenizer(os.environ["LAUNCHER_MODEL"], plan.train_data.chat_template)
-        self._ends = end_tokens(parts.engine.module, self._tokenizer)
+        self._tokenizer, self._speaker = tokenizer, speaker
         self._behind = np.array(behind_answer(self._tokenizer), dtype=np.int64)
-        # A pass through a model whose parameters lie in parts on all ranks is made by all ranks.
-        self._together = plan.config.zero.stage == 3
 
     def steps(self, start: int, stop: int, skips: Sequence[Skip]) -> Iterator[StepData]:
         """Data of the steps from `start` up to `stop`; collective, whenever the next is asked for."""
@@ -93,8 +98,7 @@ class Play:
         count = 1 if groups is None else len(groups.members)
         totals = torch.zeros((count, len(_TOLD)), dtype=torch.float64, device=self._parts.device)
         shown: list[ShownAnswer] = []
-        self._parts.engine.eval()
-        try:
+        with self._speaker.awake_all():
             for low in range(0, len(samples), size * high):
                 if stopped():
                     return None
@@ -105,13 +109,11 @@ class Play:
                 given = self._given(questions, keys, self._asks.eval_temperature, before_batch)
                 given = given[: max(0, min(high, len(samples) - wanted[0]))]
                 for each in given:
-                    told = (-each.reward, each.reward, len(each.ids))
+                    told = (-each.reward, each.reward, len(each.answer.ids))
                     totals[int(of[each.question.sample])] += torch.tensor(
                         told, dtype=torch.float64, device=totals.device
                     )
                 shown += [self._told(each, step, held_out=True) for each in given[: SHOWN - len(shown)]]
-        finally:
-            self._parts.engine.train()
         dist.all_reduce(totals)
         self._shown.add(shown)
         summed = totals.cpu().numpy()
@@ -141,10 +143,11 @@ class Play:
         places = mine.reshape(-1)
         questions = [question_of(parts.samples, int(asked[place])) for place in places]
         keys = [self._key(steps, place, int(asked[place])) for place in places.tolist()]
+        with self._speaker.awake_all():
+            given = self._given(questions, keys, self._asks.temperature, parts.watchdog.step)
+        batches = _laid_out(questions, [each.answer.ids for each in given], micro)
         parts.engine.eval()
         try:
-            given = self._given(questions, keys, self._asks.temperature, parts.watchdog.step)
-            batches = _laid_out([each.question for each in given], [each.ids for each in given], micro)
             played, divergences = self._thought_of(batches, later=batch.accumulation)
         finally:
             parts.engine.train()
@@ -154,7 +157,8 @@ class Play:
             [self._told(given[at], steps[0] + 1, advantage=float(facts[1, places[at]])) for at in _spread(len(given))]
         )
         for number, numbers in enumerate(mine):
-            batches[number] = replace(batches[number], played=_with_facts(played[number], facts[:, numbers]))
+            sampled = _sampled(given[number * micro : (number + 1) * micro])
+            batches[number] = replace(batches[number], played=_with_facts(played[number], facts[:, numbers], sampled))
         return [self._step_data(steps, step, batches, known) for step in steps]
 
     def _key(self, steps: range, place: int, sample: int) -> int:
@@ -175,20 +179,10 @@ class Play:
             Asked(ids=one.prompt, most=min(asks.max_new_tokens, config.data.seq_len - len(one.prompt)), key=key)
             for one, key in zip(questions, keys, strict=True)
         ]
-        said: list[AnyArray] = []
-        for low in range(0, len(prompts), asks.at_once):
-            said += answers(
-                self._parts.engine,
-                prompts[low : low + asks.at_once],
-                ends=self._ends,
-                temperature=temperature,
-                together=self._together,
-                device=self._parts.device,
-                before_forward=before_forward,
-            )
-        rewards = self._rewards(questions, said)
+        said = self._speaker.answers(prompts, temperature, before_forward)
+        rewards = self._rewards(questions, [answer.ids for answer in said])
         told = zip(questions, said, rewards, strict=True)
-        return [Given(question=question, ids=ids, reward=reward) for question, ids, reward in told]
+        return [Given(question=question, answer=answer, reward=reward) for question, answer, reward in told]
 
     def _rewards(self, questions: Sequence[Question], said: Sequence[AnyArray]) -> list[float]:
         """What the answers are worth."""
@@ -241,8 +235,9 @@ class Play:
         """Of all ranks' answers reward, tokens, tokens with the prompt, and divergence: float64 [4, answers]."""
         mine = torch.zeros(4, len(given), dtype=torch.float64)
         for place, each in enumerate(given):
-            whole = len(each.question.prompt) + len(each.ids)
-            mine[:3, place] = torch.tensor([each.reward, len(each.ids), whole], dtype=torch.float64)
+            said = len(each.answer.ids)
+            whole = len(each.question.prompt) + said
+            mine[:3, place] = torch.tensor([each.reward, said, whole], dtype=torch.float64)
         if divergences:
             mine[3] = torch.cat(list(divergences)).double().cpu()
         known = torch.zeros(4, count, dtype=torch.float64)
@@ -284,7 +279,7 @@ class Play:
         return {
             "step": step,
             "question": self._text(given.question.prompt),
-            "answer": self._text(given.ids),
+            "answer": self._text(given.answer.ids),
             "reference": self._text(given.question.reference),
             "reward": given.reward,
             **more,
@@ -312,7 +307,13 @@ def _laid_out(questions: Sequence[Question], said: Sequence[AnyArray], micro: in
     return [side_by_side(rows[at : at + micro], samples[at : at + micro], PAD_ID) for at in range(0, len(rows), micro)]
 
 
-def _with_facts(thought: _Thought, facts: torch.Tensor) -> Played:
+def _sampled(given: Sequence[Given]) -> torch.Tensor | None:
+    """Of a batch's answers, token after token, as `Played` has them."""
+    logps = [each.answer.logps for each in given if each.answer.logps is not None]
+    return torch.from_numpy(np.concatenate(logps)) if logps else None
+
+
+def _with_facts(thought: _Thought, facts: torch.Tensor, sampled: torch.Tensor | None) -> Played:
     rewards, advantages, spreads, mean_tokens = facts.float()
     return Played(
         rewards=rewards,
@@ -321,6 +322,7 @@ def _with_facts(thought: _Thought, facts: torch.Tensor) -> Played:
         mean_tokens=mean_tokens,
         logps=thought.logps,
         untrained=thought.untrained,
+        sampled=sampled,
     )
 
 
@@ -346,4 +348,7 @@ def play_all(parts: Parts) -> Play | None:
     if asks.untrained:
         folder = Path(os.environ["LAUNCHER_MODEL"])
         untrained = frozen_all(parts.plan, folder, parts.plan.config.model, parts.device)
-    return Play(parts, cast("Player", objective), asks, judge, untrained, Shown(run.rollouts if rank == 0 else None))
+    tokenizer = load_tokenizer(os.environ["LAUNCHER_MODEL"], parts.plan.train_data.chat_template)
+    speaker = speaker_all(parts, asks, end_tokens(parts.engine.module, tokenizer))
+    shown = Shown(run.rollouts if rank == 0 else None)
+    return Play(parts, cast("Player", objective), asks, judge, untrained, shown, tokenizer, speaker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -142,6 +143,35 @@ def test_a_loss_is_its_papers(formula: Callable[[Rows, Rows, Rows], float]) -> N
         statistics.fmean(k3(n, r) for n, r in zip(*rows, strict=True)) for rows in zip(now, reference, strict=True)
     )
     assert found.sums["kl"].item() == pytest.approx(divergence, rel=1e-5)
+
+
+def test_what_another_program_drew_counts_by_how_likely_training_finds_it_up_to_a_cap() -> None:
+    """Ionides' truncated importance sampling: min(π_old / π_sampler, cap), of each token, and in RLOO of the answer."""
+    model, batch, now, old, reference = case(kl=0.0)
+    cap = 1.5
+    drawn = [[o - 0.2 * ((row + 2 * place) % 4) for place, o in enumerate(each)] for row, each in enumerate(old)]
+    gaps = [[o - d for o, d in zip(*rows, strict=True)] for rows in zip(old, drawn, strict=True)]
+    assert max(map(max, gaps)) > math.log(cap)
+    advantages = normalised(REWARDS)
+    by_token, by_answer = 0.0, 0.0
+    for row, each in enumerate(now):
+        ratios = [math.exp(n - o) for n, o in zip(each, old[row], strict=True)]
+        counted = [
+            min(math.exp(gap), cap) * clipped(ratio, advantages[row])
+            for gap, ratio in zip(gaps[row], ratios, strict=True)
+        ]
+        by_token -= statistics.fmean(counted)
+        first = row // GROUP * GROUP
+        others = [REWARDS[at] for at in range(first, first + GROUP) if at != row]
+        advantage = REWARDS[row] - statistics.fmean(others)
+        by_answer -= min(math.exp(sum(gaps[row])), cap) * clipped(math.exp(sum(each) - sum(old[row])), advantage)
+    for loss, expected in (("grpo", by_token), ("rloo", by_answer)):
+        made = objective(loss, kl=0.0, sampler="vllm", sampler_cap=cap)
+        full = batch_of(ROWS, played=replace(played(made, batch, old, reference), sampled=flat(drawn)))
+        found = made.score(model, full)
+        assert found.loss_sum.item() == pytest.approx(expected, rel=EXACT)
+        assert found.sums["sampler_gap"].item() == pytest.approx(sum(map(statistics.fmean, gaps)), rel=1e-5)
+        assert set(found.sums) == set(made.measures)
 
 
 def test_without_a_second_update_the_gradient_is_that_of_reinforce_with_a_leave_one_out_baseline() -> None:

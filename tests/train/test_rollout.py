@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from launcher.data.feed.order import Order, checksum
 from launcher.data.feed.samples import Samples
 from launcher.evaluate.held_out import measured
 from launcher.evaluate.sets import HeldOutSet
+from launcher.models.generation import Answer, Asked, end_tokens
 from launcher.objectives.grpo import Grpo, Options
 from launcher.objectives.registry import load
 from launcher.publish import read_records
@@ -27,6 +29,7 @@ from launcher.train.reward import Judge
 from launcher.train.rollout import Play
 from launcher.train.shown import Shown
 from launcher.train.skips import Skip
+from launcher.train.speaker import Speaker, speaker_all
 from tests.data.conftest import MakeStore, MakeTokenizer, bpe_json, make_store, make_tokenizer
 
 __all__ = ["bpe_json", "make_store", "make_tokenizer"]
@@ -57,9 +60,9 @@ def model(vocabulary: int, seed: int = 3) -> Any:
 class Stage:
     """Everything that answers need, without a run."""
 
-    def __init__(self, make_store: MakeStore, tokenizer: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        tokenizer.save_pretrained(folder / "tokenizer")
-        monkeypatch.setenv("LAUNCHER_MODEL", str(folder / "tokenizer"))
+    def __init__(self, make_store: MakeStore, tokenizer: Any, folder: Path) -> None:
+        self.tokenizer = tokenizer
+        self.speaker: Speaker | None = None
         rows = [([20 + n, 30 + n, 40, 50, 1], [False, False, n % 2 == 0, True, True]) for n in range(10)]
         self.samples = Samples(make_store(rows), packed=False)
         self.order = Order(seed=5, sizes=self.samples.sizes)
@@ -85,14 +88,14 @@ class Stage:
         asks = player.needs.rollouts
         assert asks is not None
         untrained = self.other if asks.untrained else None
-        return Play(parts, player, asks, Judge(JUDGE, Path("x.py")), untrained, Shown(self.shown))
+        speaker = self.speaker or speaker_all(parts, asks, end_tokens(self.engine.module, self.tokenizer))
+        judge = Judge(JUDGE, Path("x.py"))
+        return Play(parts, player, asks, judge, untrained, Shown(self.shown), self.tokenizer, speaker)
 
 
 @pytest.fixture
-def stage(
-    make_store: MakeStore, make_tokenizer: MakeTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stage:
-    return Stage(make_store, make_tokenizer(), tmp_path, monkeypatch)
+def stage(make_store: MakeStore, make_tokenizer: MakeTokenizer, tmp_path: Path) -> Stage:
+    return Stage(make_store, make_tokenizer(), tmp_path)
 
 
 def said(data: StepData) -> list[tuple[int, tuple[int, ...]]]:
@@ -172,6 +175,37 @@ def test_later_steps_of_a_rollout_know_what_the_model_thought(stage: Stage) -> N
             targets = batch.labels[:, 1:]
             expected = logps.gather(2, targets.clamp(min=0)[:, :, None])[:, :, 0][targets != IGNORED]
             assert torch.allclose(told, expected, atol=1e-5)
+
+
+class Dictated:
+    """Says as many tokens as there are in the prompt, and of each what it thinks."""
+
+    def __init__(self) -> None:
+        self.awake: list[bool] = []
+
+    @contextmanager
+    def awake_all(self) -> Iterator[None]:
+        self.awake.append(True)
+        yield
+        self.awake.append(False)
+
+    def answers(self, prompts: Sequence[Asked], temperature: float, before_forward: Callable[[], None]) -> list[Answer]:
+        assert self.awake[-1:] == [True]
+        said = [np.arange(40, 40 + len(prompt.ids)) for prompt in prompts]
+        return [Answer(ids=ids, logps=-0.01 * ids.astype(np.float32)) for ids in said]
+
+
+def test_what_another_program_thought_of_its_tokens_stays_with_them(stage: Stage) -> None:
+    stage.speaker = speaker = Dictated()
+    for data in stage.play(updates=2).steps(0, 2, ()):
+        for batch in data.batches:
+            assert batch.played is not None
+            assert batch.played.sampled is not None
+            targets = batch.labels[:, 1:]
+            assert batch.played.sampled.tolist() == pytest.approx((-0.01 * targets[targets != IGNORED]).tolist())
+    assert speaker.awake == [True, False]
+    held_out(stage.play(), stage.samples)
+    assert speaker.awake == [True, False] * 2
 
 
 def held_out(play: Play, samples: Samples, step: int = 4) -> dict[str, float]:

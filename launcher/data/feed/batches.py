@@ -57,6 +57,8 @@ class Played:
     training, as it is now."""
     untrained: Tensor | None = None
     """The same under the untrained model; None where nobody asks."""
+    sampled: Tensor | None = None
+    """The same where the token was drawn; None where that was the model in training itself."""
 
     def to(self, device: torch.device) -> Played:
         """The same on `device`."""
@@ -72,6 +74,7 @@ class Played:
             mean_tokens=self.mean_tokens.to(device, non_blocking=True),
             logps=moved(self.logps),
             untrained=moved(self.untrained),
+            sampled=moved(self.sampled),
         )
 
 
