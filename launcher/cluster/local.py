@@ -33,8 +33,9 @@ class LocalExecutor:
 
     def submit_array(self, array: Array, folder: Path) -> list[str]:
         """Start a process that runs one task after another, or a few at a time; ids are PROCESS_TASK."""
-        assert not array.after, "jobs on this machine tokenise for themselves"
-        command = ["-m", "launcher.node.local_array", str(folder), str(array.at_once or 1)]
+        # Jobs on this machine tokenise for themselves: what an array waits for here is an earlier one's process.
+        after = [condition.removeprefix("afterany:") for condition in array.after]
+        command = ["-m", "launcher.node.local_array", str(folder), str(array.at_once or 1), *after]
         code, variables = Path(array.run_dirs[0]) / "code", {"LAUNCHER_SUBMISSION": "1"}
         process = _start(array.environment, command, code, ArrayDir(folder).log, variables)
         return [f"{process}_{number}" for number in range(len(array.run_dirs))]

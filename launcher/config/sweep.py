@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from launcher.config.compose import (
@@ -89,6 +89,8 @@ def _values(override: Override, search: SearchPath) -> list[str] | Problem:
     elif not override.is_discrete_sweep():
         remedy = "write range(START,STOP,STEP), or list the values, with commas"
         return Problem(where=where, message="an interval has no end of values", remedy=remedy)
+    elif isinstance(glob, RangeSweep) and not glob.step:
+        return Problem(where=where, message="a range of steps of 0 has no end", remedy="write range(START,STOP,STEP)")
     else:
         values = list(itertools.islice(override.sweep_string_iterator(), MOST_MEMBERS + 1))
     if not values:

@@ -1,6 +1,7 @@
 """Runs of a sweep on this machine: one after another, or a few at a time, each as the local job that it would be alone.
 
-`python -m launcher.node.local_array ARRAY_DIR AT_ONCE` works in a session of its own. A run that fails stops no other.
+`python -m launcher.node.local_array ARRAY_DIR AT_ONCE [PROCESS …]` works in a session of its own, once those processes
+are gone. A run that fails stops no other.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -34,6 +36,11 @@ class LocalArray:
         for task in self.running:
             if task.poll() is None:
                 task.send_signal(number)
+
+    def wait_for(self, processes: Sequence[str]) -> None:
+        """Until all of them are gone."""
+        while not self.told and any(process_id(int(one.partition(".")[0])) == one for one in processes):
+            time.sleep(POLL_S)
 
     def run(self) -> None:
         """Start the tasks in turn, and wait for the last."""
@@ -66,13 +73,14 @@ class LocalArray:
         publish_text(self.array.process(number), process_id(task.pid) or f"{task.pid}.ended")
 
 
-def main(array_dir: str, at_once: str) -> None:
+def main(array_dir: str, at_once: str, *after: str) -> None:
     """Entry of the process."""
     os.umask(0o077)
     array = LocalArray(ArrayDir(Path(array_dir)), int(at_once))
     signal.signal(signal.SIGTERM, array.handle)
+    array.wait_for(after)
     array.run()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:])

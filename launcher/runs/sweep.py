@@ -19,6 +19,7 @@ from typing import Any
 from launcher.checkpoint.lineage import lineage_of
 from launcher.cluster import executor
 from launcher.cluster.protocol import Array, Executor, Job
+from launcher.config.cluster import ClusterKind
 from launcher.plain import plain
 from launcher.plan import prepared
 from launcher.plan.slurm import array_parameters
@@ -136,9 +137,11 @@ def _data(plan: RunPlan) -> str:
 def _submit(carrier: Executor, sweep: SweepPlan, folder: SweepDir, at_once: int | None, queued: list[Job]) -> list[Job]:
     """Queue the data jobs, and the arrays after them; the members' jobs, in order. All that is queued is in `queued`.
 
-    Where there are several arrays and a limit, one follows the other: Slurm counts the tasks of one array only.
+    Where there are several arrays and a limit, one follows the other: Slurm counts the tasks of one array only. On one
+    machine there always is a limit.
     """
     kind = sweep.plans[0].config.cluster.kind.value
+    turns = at_once is not None or kind == ClusterKind.local.value
     here = partial(Job, kind=kind, host=socket.gethostname(), submission=1)
     arrays = groups(sweep.plans, carrier.most_tasks())
     data_jobs = _data_jobs(carrier, sweep.plans, arrays, here, queued)
@@ -147,7 +150,7 @@ def _submit(carrier: Executor, sweep: SweepPlan, folder: SweepDir, at_once: int 
     for number, group in enumerate(arrays, 1):
         place, data_job = folder.array(number), data_jobs[group.data]
         after = [] if data_job is None else [f"afterok:{data_job}"]
-        after += [f"afterany:{before}"] if before is not None and at_once is not None else []
+        after += [f"afterany:{before}"] if before is not None and turns else []
         tasks = carrier.submit_array(_array(sweep, group, place, at_once, after), place.root)
         before = tasks[0].rpartition("_")[0]
         queued.append(here(job_id=before))

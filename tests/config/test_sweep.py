@@ -55,6 +55,7 @@ def test_values_with_commas_and_spaces_keep_their_quotes() -> None:
         (["optim.lr=interval(1,2)"], "range(START,STOP,STEP)"),
         (["runs_root=a,b"], "lie together"),
         (["train.seed=range(1000000000)"], "at most 10,000"),
+        (["train.seed=range(1,5,0)"], "steps of 0"),
         (["optim.lr=range(0,200)", "train.seed=range(200)"], "40,000 members"),
         (["train.seed=1,2", "optim.lr"], "not an override"),
     ],

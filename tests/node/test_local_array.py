@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.process_id import process_id
+from launcher.rundir import ArrayDir
 from tests.workbench import Bench, losses, make_bench
 
 
@@ -36,3 +40,23 @@ def test_members_run_one_after_another_and_one_that_was_cancelled_not_at_all(tmp
     assert losses(first) != losses(third)
     begun, ended = (json.loads((first / "attempts/0001/outcome.json").read_text())[key] for key in ("started", "ended"))
     assert begun < ended <= json.loads((third / "attempts/0001/start.json").read_text())["time"]
+
+
+def test_an_array_waits_for_the_processes_that_it_follows(tmp_path: Path) -> None:
+    array = ArrayDir(tmp_path)
+    array.tasks.mkdir()
+    before = subprocess.Popen(["sleep", "60"])
+    name = process_id(before.pid)
+    assert name is not None
+    command = [sys.executable, "-m", "launcher.node.local_array", str(tmp_path), "1", name]
+    after = subprocess.Popen(command)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            after.wait(timeout=2)
+        before.kill()
+        before.wait()
+        # Nobody's tasks: it ends as soon as it may begin.
+        assert after.wait(timeout=30) == 0
+    finally:
+        before.kill()
+        after.kill()
