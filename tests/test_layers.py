@@ -134,6 +134,11 @@ def test_the_node_side_knows_neither_commands_nor_composing_nor_planning(module:
     assert not [name for name in names if name.startswith(forbidden)]
 
 
+@pytest.mark.parametrize("module", _in(SUBMITTING))
+def test_a_sampler_is_waited_for_only_where_something_is_drawn(module: str) -> None:
+    assert "optuna" not in {name.split(".")[0] for name in reached(module)}
+
+
 def _modules_after(arguments: list[str], cwd: Path) -> set[str]:
     script = (
         "import json, sys; from launcher.cli.main import main; code = main(json.loads(sys.argv[1]));"

@@ -36,6 +36,8 @@ from launcher.remember import remembered
 
 BASE = "launcher"
 """The values behind every recipe, which no recipe needs to be named for."""
+SAMPLING = "sweep"
+"""How a sweep's members are drawn; no part of any run's config."""
 REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing raises when a person made a mistake, in a file or on the command line (ValueError: `zero=3`)."""
 
@@ -161,6 +163,15 @@ def compose_profile(overrides: Sequence[str], search: SearchPath) -> tuple[Clust
     if problems:
         raise UserError(*problems)
     return cluster, health
+
+
+def sampling_values(search: SearchPath) -> Any:
+    """What `conf/sweep.yaml` holds; UserError where that is no config."""
+    try:
+        return _compose(SAMPLING, [], search, typed=False)
+    except REFUSALS as error:
+        message = "; ".join(str(error).splitlines()[:1])
+        raise UserError(Problem(where=f"conf/{SAMPLING}.yaml", message=message)) from error
 
 
 def is_group(override: Override, search: SearchPath) -> bool:

@@ -52,28 +52,41 @@ class Sweep:
 
 def expand(overrides: Sequence[str], search: SearchPath) -> Sweep:
     """The members of a sweep; UserError with everything that is wrong with its grammar, and where nothing sweeps."""
-    problems: list[Problem] = []
-    fixed: list[str] = []
+    fixed, swept, problems = sorted_out(overrides)
     axes: list[list[str]] = []
-    for text in overrides:
-        override = parse(text, sweeps=True)
-        if isinstance(override, Problem):
-            problems.append(override)
-        elif override.is_sweep_override():
-            values = _values(override, search)
-            if isinstance(values, Problem):
-                problems.append(values)
-            else:
-                axes.append([f"{override.get_key_element()}={value}" for value in values])
+    for override in swept:
+        values = values_of(override, search)
+        if isinstance(values, Problem):
+            problems.append(values)
         else:
-            fixed.append(text)
-    problems += _wrong_together(fixed, axes)
+            axes.append([f"{override.get_key_element()}={value}" for value in values])
+    count = math.prod(len(axis) for axis in axes)
+    if count > MOST_MEMBERS:
+        message = f"that would be {count:,} members"
+        problems.append(Problem(where="-m", message=message, valid=f"at most {MOST_MEMBERS:,}"))
     if problems:
         raise UserError(*problems)
     return Sweep(fixed=fixed, members=[list(member) for member in itertools.product(*axes)])
 
 
-def _values(override: Override, search: SearchPath) -> list[str] | Problem:
+def sorted_out(overrides: Sequence[str]) -> tuple[list[str], list[Override], list[Problem]]:
+    """What stays as it is typed, what sweeps, and what is wrong with it so far."""
+    problems: list[Problem] = []
+    fixed: list[str] = []
+    swept: list[Override] = []
+    for text in overrides:
+        override = parse(text, sweeps=True)
+        if isinstance(override, Problem):
+            problems.append(override)
+        elif override.is_sweep_override():
+            swept.append(override)
+        else:
+            fixed.append(text)
+    problems += _wrong_together(fixed, [_key(override.get_key_element()) for override in swept])
+    return fixed, swept, problems
+
+
+def values_of(override: Override, search: SearchPath) -> list[str] | Problem:
     """The values of one key, each as it is typed."""
     where = str(override.input_line)
     glob = override._value
@@ -87,7 +100,7 @@ def _values(override: Override, search: SearchPath) -> list[str] | Problem:
             )
         values = glob.filter(search.choices(override.key_or_group))
     elif not override.is_discrete_sweep():
-        remedy = "write range(START,STOP,STEP), or list the values, with commas"
+        remedy = "write range(START,STOP,STEP), or list the values, with commas, or have members drawn: --trials N"
         return Problem(where=where, message="an interval has no end of values", remedy=remedy)
     elif isinstance(glob, RangeSweep) and not glob.step:
         return Problem(where=where, message="a range of steps of 0 has no end", remedy="write range(START,STOP,STEP)")
@@ -102,18 +115,14 @@ def _choices(override: Override, search: SearchPath) -> list[str]:
     return search.choices(override.key_or_group) if override.key_or_group in search.groups() else []
 
 
-def _wrong_together(fixed: Sequence[str], axes: Sequence[Sequence[str]]) -> Iterable[Problem]:
-    keys = [_key(axis[0]) for axis in axes]
-    if not axes:
+def _wrong_together(fixed: Sequence[str], keys: Sequence[str]) -> Iterable[Problem]:
+    if not keys:
         remedy = "give several values (optim.lr=1e-5,2e-5), or leave -m out"
         yield Problem(where="-m", message="nothing here sweeps over several values", remedy=remedy)
     for key in sorted({key for key in keys if keys.count(key) + [_key(text) for text in fixed].count(key) > 1}):
         yield Problem(where=key, message="it is swept over, and set once more", remedy="write it once")
     if "runs_root" in keys:
         yield Problem(where="runs_root", message="members of a sweep lie together", remedy="give one value")
-    count = math.prod(len(axis) for axis in axes)
-    if count > MOST_MEMBERS:
-        yield Problem(where="-m", message=f"that would be {count:,} members", valid=f"at most {MOST_MEMBERS:,}")
 
 
 def _key(text: str) -> str:

@@ -163,14 +163,21 @@ def _checkpoint(config: Config) -> Iterator[Problem]:
         )
 
 
-def _best_by(config: Config) -> Iterator[Problem]:
-    name, best_by = config.objective.name, config.checkpoint.best_by
+def held_out_names(config: Config) -> list[str] | None:
+    """What held-out rows will be measured by; None of an objective that is none, or answers that cannot be had."""
+    name = config.objective.name
     made = registry.checked(name, config.objective.options, []) if name in registry.names() else None
+    if made is None or any(True for _ in answers_problems(config)):
+        return None
     sets = held_out_sets(config.data.eval)
-    wrong = any(True for _ in answers_problems(config))
-    scored = {} if wrong else scored_sets(config.evaluate.answers, sets)
-    # Of an objective that is none, or of answers that cannot be had, something else is told.
-    names = [best_by] if made is None or wrong else best_names(made, sets, scored)
+    return best_names(made, sets, scored_sets(config.evaluate.answers, sets))
+
+
+def _best_by(config: Config) -> Iterator[Problem]:
+    best_by, names = config.checkpoint.best_by, held_out_names(config)
+    if names is None:
+        # Something else is told.
+        return
     if len(set(names)) < len(names):
         twice = next(one for one in names if names.count(one) > 1)
         yield Problem(where="data.eval", message=f"two measures would be called {twice}", remedy="rename a set")
