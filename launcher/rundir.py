@@ -346,6 +346,10 @@ class SweepDir:
         """The sweep as a page."""
         return self.root / "report.html"
 
+    def more(self, number: int) -> SweepDir:
+        """What members share that were drawn later, `number` 2 and on: as the first have it here, less the list."""
+        return SweepDir(self.root / "more" / str(number))
+
     def array(self, number: int) -> ArrayDir:
         """Folder of its array of that number, from 1."""
         return ArrayDir(self.root / "arrays" / str(number))

@@ -216,6 +216,13 @@ class MadeRun:
         if submitted:
             self.submit()
 
+    @classmethod
+    def of(cls, run: RunDir) -> MadeRun:
+        """A run that was frozen and submitted once, to be written on."""
+        made = cls.__new__(cls)
+        made.run, made.kind, made.submissions, made.started = run, "slurm", 1, time.time() - 100
+        return made
+
     def submit(self, data_job_id: str | None = None) -> None:
         """One more submission, as job 42, 43, …"""
         self.submissions += 1

@@ -63,7 +63,7 @@ def then_overrides(options: argparse.Namespace) -> list[str]:
         problems.append(Problem(where="--tasks", message="it names none", valid="hellaswag,arc_easy, my_task.yaml, …"))
     if problems:
         raise UserError(*problems)
-    quoted = ",".join(_quoted(task) for task in tasks or ())
+    quoted = ",".join(quoted(task) for task in tasks or ())
     return [*(["then.export=true"] if stages else []), *([f"then.tasks=[{quoted}]"] if tasks else [])]
 
 
@@ -73,7 +73,7 @@ def require_tasks(plan: RunPlan, options: argparse.Namespace) -> None:
         raise UserError(Problem(where="--then", message="eval of what?", remedy="add --tasks A,B"))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A text as Hydra's grammar takes any."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
@@ -119,7 +119,7 @@ def overrides(options: argparse.Namespace) -> list[str]:
     """The overrides typed, `--runs-root` among them; one typed as an override comes later and wins."""
     if options.runs_root is None:
         return list(options.overrides)
-    return [f"runs_root={_quoted(str(options.runs_root.expanduser().absolute()))}", *options.overrides]
+    return [f"runs_root={quoted(str(options.runs_root.expanduser().absolute()))}", *options.overrides]
 
 
 def print_json(document: Any) -> None:

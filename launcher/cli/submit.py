@@ -43,6 +43,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Submit, or show what would be submitted."""
     options.overrides = [*options.overrides, *then_overrides(options)]
+    if options.more is not None:
+        from launcher.cli.sweep_more import submit_more
+
+        return submit_more(options)
     if options.multirun:
         return submit_sweep(options)
     refuse_without_sweep(options)

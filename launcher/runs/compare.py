@@ -14,6 +14,7 @@ from typing import Any
 
 from launcher.errors import NotFoundError, Problem, UserError
 from launcher.rundir import RunDir
+from launcher.runplan import RunPlan
 from launcher.runs.status import status
 from launcher.track.curves import read_curves
 
@@ -44,6 +45,14 @@ def compare(one: RunDir, other: RunDir) -> dict[str, list[Difference]]:
         "environment": list(_different(*(_environment(document) for document in environments))),
         "result": list(_different(*(_result(run) for run in (one, other)))),
     }
+
+
+def changed_since(run: RunDir, plan: RunPlan) -> list[Difference]:
+    """Where `plan` is another one than is frozen of `run`, in config, model, tokenizer or data; their names apart."""
+    frozen = json.loads(run.plan.read_text(encoding="utf-8").replace(run.root.name, plan.run_id))
+    now = plan.to_json()
+    marks = [{name: each["fingerprint"].get(name) for name in _DATA} for each in (frozen, now)]
+    return [*_different(_flat(frozen["config"]), _flat(now["config"])), *_different(*marks)]
 
 
 def _document(path: Path) -> dict[str, Any]:

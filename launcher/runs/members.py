@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.checkpoint.retain import HeldOut
+from launcher.config.sampling import SamplingConfig
 from launcher.decode import decode
 from launcher.errors import NotFoundError, Problem, UserError, closest_first
 from launcher.measures import ALL
@@ -30,6 +31,20 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How members were drawn, and what it takes to draw more."""
+
+    how: SamplingConfig
+    """What the sampler was told last."""
+    work_dir: str
+    """Where relative paths start."""
+    config_dir: str | None
+    """`--config-dir`."""
+    drawn: list[int]
+    """How many members were drawn each time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SweepRecord:
     """sweep.json."""
 
@@ -43,6 +58,8 @@ class SweepRecord:
     """How many may run at the same time."""
     members: list[Member]
     """In order."""
+    sampling: Sampling | None = None
+    """None where every combination is a member."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +100,8 @@ def find_sweep(name: str, runs_root: Path) -> SweepDir:
 def read_sweep(folder: SweepDir) -> SweepRecord:
     """What was asked for; UserError where the file is damaged."""
     try:
-        return decode(SweepRecord, json.loads(folder.members.read_text(encoding="utf-8")))
+        # Sweeps of earlier versions are all of them whole grids.
+        return decode(SweepRecord, {"sampling": None, **json.loads(folder.members.read_text(encoding="utf-8"))})
     except (ValueError, AssertionError) as error:
         raise UserError(Problem(where=str(folder.members), message=f"the file is damaged ({error})")) from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -20,6 +21,7 @@ from launcher.checkpoint.lineage import lineage_of
 from launcher.cluster import executor
 from launcher.cluster.protocol import Array, Executor, Job
 from launcher.config.cluster import ClusterKind
+from launcher.errors import Problem, UserError
 from launcher.plain import plain
 from launcher.plan import prepared
 from launcher.plan.slurm import array_parameters
@@ -31,6 +33,7 @@ from launcher.runplan import RunPlan
 from launcher.runs.chain import take_back
 from launcher.runs.events import Event, record
 from launcher.runs.freeze import environment, frozen_texts, make_folders, snapshot, writing
+from launcher.runs.members import Member, Sampling, SweepRecord
 
 FIRST = "0001"
 """Name of the folder of a run's first submission."""
@@ -48,23 +51,87 @@ class LaunchedSweep:
     """What carries each."""
 
 
-def launch_sweep(sweep: SweepPlan, words: Sequence[str], *, at_once: int | None) -> LaunchedSweep:
+def launch_sweep(
+    sweep: SweepPlan, words: Sequence[str], *, at_once: int | None, sampling: Sampling | None = None
+) -> LaunchedSweep:
     """Freeze all members and queue them; ClusterError, and nothing left of any, if the cluster refuses one.
 
-    `words` is what was typed. At most `at_once` members run at the same time.
+    `words` is what was typed. At most `at_once` members run at the same time. `sampling` is how they were drawn.
     """
     folder = sweep_dir(Path(sweep.plans[0].config.runs_root), sweep.sweep_id)
+    record = SweepRecord(
+        sweep_id=sweep.sweep_id,
+        time=time.time(),
+        typed=list(words),
+        at_once=at_once,
+        members=_members(sweep),
+        sampling=sampling,
+    )
+    runs, jobs = _launched(sweep, folder, partial(publish_json, folder.members, plain(record)), at_once, [])
+    return LaunchedSweep(folder=folder, runs=runs, jobs=jobs)
+
+
+def launch_more(
+    sweep: SweepPlan, folder: SweepDir, old: SweepRecord, new: SweepRecord, jobs: Sequence[Job]
+) -> LaunchedSweep:
+    """Add members to the sweep in `folder`, whose record is `old`, as `launch_sweep` launches them.
+
+    `new` says how they were drawn, and how many may run at once. `jobs` are those of older members that have not ended.
+    """
+    assert new.sampling is not None
+    own = folder.more(len(new.sampling.drawn))
+    new = replace(new, members=[*old.members, *_members(sweep)])
+    kind = sweep.plans[0].config.cluster.kind.value
+    alive = [job.job_id if job.array is None else job.job_id.rpartition("_")[0] for job in jobs if job.kind == kind]
+    before = list(dict.fromkeys(alive))
+    with_them, without = (partial(publish_json, folder.members, plain(record)) for record in (new, old))
+    try:
+        runs, queued = _launched(sweep, own, with_them, new.at_once, before, without)
+    except FileExistsError as error:
+        raise UserError(
+            Problem(
+                where=f"sweep {old.sweep_id}",
+                message=f"somebody else has added members since it was read, or is about to ({own.root} is there)",
+                remedy=f"try again; if nobody has, rm -r {shlex.quote(str(own.root))}",
+            )
+        ) from error
+    return LaunchedSweep(folder=folder, runs=runs, jobs=queued)
+
+
+def _members(sweep: SweepPlan) -> list[Member]:
+    pairs = zip(sweep.plans, sweep.sweep.members, strict=True)
+    return [Member(run_id=plan.run_id, overrides=member) for plan, member in pairs]
+
+
+def _launched(
+    sweep: SweepPlan,
+    folder: SweepDir,
+    listing: Callable[[], None],
+    at_once: int | None,
+    before: Sequence[str],
+    unlisting: Callable[[], None] = lambda: None,
+) -> tuple[list[RunDir], list[Job]]:
+    """The members' runs, and the jobs that carry them; FileExistsError if `folder` is there, and nothing is done.
+
+    `listing` makes them known as members, `unlisting` undoes that. `before` are jobs of other members, which count
+    where there is a limit.
+    """
     runs = [RunDir(Path(plan.run_dir)) for plan in sweep.plans]
     carrier = executor(sweep.plans[0].config.cluster.kind.value)
     queued: list[Job] = []
+    with writing(runs[0]):
+        folder.root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.root.mkdir(mode=0o700)
     try:
         with remembering(), writing(runs[0]):
-            _freeze_shared(folder, sweep, words, at_once)
+            snapshot(folder.code)
+            publish_json(folder.environment, environment())
+            listing()
             for index, (run, plan) in enumerate(zip(runs, sweep.plans, strict=True)):
                 _freeze_member(run, plan, folder, [plan.recipe, *sweep.sweep.overrides(index)])
             # Once for all of them: to sync each file by itself would take longer than everything else.
             sync_file_system(folder.root)
-            jobs = _submit(carrier, sweep, folder, at_once, queued)
+            jobs = _submit(carrier, sweep, folder, at_once, before, queued)
             for run, job in zip(runs, jobs, strict=True):
                 write_text(run.job, json_text(plain(job)))
                 told = {"job_id": job.job_id, "kind": job.kind, "submission": 1, "data_job_id": job.data_job_id}
@@ -73,22 +140,11 @@ def launch_sweep(sweep: SweepPlan, words: Sequence[str], *, at_once: int | None)
         try:
             take_back(carrier, queued, error)
         finally:
+            unlisting()
             for root in (folder.root, *(run.root for run in runs)):
                 shutil.rmtree(root, ignore_errors=True)
         raise
-    return LaunchedSweep(folder=folder, runs=runs, jobs=jobs)
-
-
-def _freeze_shared(folder: SweepDir, sweep: SweepPlan, words: Sequence[str], at_once: int | None) -> None:
-    folder.root.mkdir(parents=True, mode=0o700)
-    snapshot(folder.code)
-    publish_json(folder.environment, environment())
-    members = [
-        {"run_id": plan.run_id, "overrides": member}
-        for plan, member in zip(sweep.plans, sweep.sweep.members, strict=True)
-    ]
-    about = {"sweep_id": sweep.sweep_id, "time": time.time(), "typed": list(words), "at_once": at_once}
-    publish_json(folder.members, {**about, "members": members})
+    return runs, jobs
 
 
 def _freeze_member(run: RunDir, plan: RunPlan, folder: SweepDir, typed: Sequence[str]) -> None:
@@ -134,11 +190,18 @@ def _data(plan: RunPlan) -> str:
     return repr([plan.data_cache, template, [replace(spec, chat_template=None) for spec in specs]])
 
 
-def _submit(carrier: Executor, sweep: SweepPlan, folder: SweepDir, at_once: int | None, queued: list[Job]) -> list[Job]:
+def _submit(
+    carrier: Executor,
+    sweep: SweepPlan,
+    folder: SweepDir,
+    at_once: int | None,
+    before: Sequence[str],
+    queued: list[Job],
+) -> list[Job]:
     """Queue the data jobs, and the arrays after them; the members' jobs, in order. All that is queued is in `queued`.
 
-    Where there are several arrays and a limit, one follows the other: Slurm counts the tasks of one array only. On one
-    machine there always is a limit.
+    Where there are several arrays and a limit, one follows the other, and the first the jobs `before`: Slurm counts the
+    tasks of one array only. On one machine there always is a limit.
     """
     kind = sweep.plans[0].config.cluster.kind.value
     turns = at_once is not None or kind == ClusterKind.local.value
@@ -146,14 +209,13 @@ def _submit(carrier: Executor, sweep: SweepPlan, folder: SweepDir, at_once: int 
     arrays = groups(sweep.plans, carrier.most_tasks())
     data_jobs = _data_jobs(carrier, sweep.plans, arrays, here, queued)
     jobs: dict[int, Job] = {}
-    before: str | None = None
     for number, group in enumerate(arrays, 1):
         place, data_job = folder.array(number), data_jobs[group.data]
         after = [] if data_job is None else [f"afterok:{data_job}"]
-        after += [f"afterany:{before}"] if before is not None and turns else []
+        after += [f"afterany:{job_id}" for job_id in before] if turns else []
         tasks = carrier.submit_array(_array(sweep, group, place, at_once, after), place.root)
-        before = tasks[0].rpartition("_")[0]
-        queued.append(here(job_id=before))
+        before = [tasks[0].rpartition("_")[0]]
+        queued.append(here(job_id=before[0]))
         own = partial(here, data_job_id=data_job, array=str(place.root))
         jobs |= {index: own(job_id=task) for index, task in zip(group.members, tasks, strict=True)}
     return [jobs[index] for index in range(len(sweep.plans))]
