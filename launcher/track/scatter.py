@@ -11,6 +11,8 @@ WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 12, 40
 DECADES = 1.5
 """Values that span more powers of ten than this stand on a logarithmic axis."""
+LETTER = 6
+"""Width of a letter under the axis: where names would overlap, the second is left out."""
 MOST_NAMES = 16
 """Values of which every one is written under the axis."""
 
@@ -42,8 +44,12 @@ def scatter(dots: Sequence[Dot], across: str) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{low + share * (high - low):.4g}</text>')
     names = sorted(places, key=lambda name: places[name])
     shown = names if len(names) <= MOST_NAMES else [names[0], names[len(names) // 2], names[-1]]
+    free = 0.0
     for name in shown:
-        x = _across(places[name])
+        x, half = _across(places[name]), len(name) * LETTER / 2
+        if x - half < free:
+            continue
+        free = x + half
         parts.append(f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{html.escape(name)}</text>')
     for dot in dots:
         x, y = _across(places[dot.across]), floor - (dot.up - low) / (high - low) * (floor - TOP)

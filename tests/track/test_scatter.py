@@ -27,3 +27,10 @@ def test_near_numbers_stand_by_their_size_and_words_side_by_side() -> None:
 
 def test_nothing_is_drawn_of_nothing() -> None:
     assert scatter([], "optim.lr") == ""
+
+
+def test_names_that_would_overlap_are_left_out_and_their_dots_stay() -> None:
+    close = [Dot(across=value, up=1.0, label="") for value in ("0.001", "0.00101", "0.9")]
+    drawn = scatter(close, "optim.lr")
+    assert drawn.count("<circle") == 3
+    assert [name in drawn for name in (">0.001<", ">0.00101<", ">0.9<")] == [True, False, True]
