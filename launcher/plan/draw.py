@@ -6,6 +6,7 @@ call: it is built from the sweep's own records, and nothing of it is kept.
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import warnings
 from collections.abc import Iterator, Sequence
@@ -78,11 +79,13 @@ def _require_room(space: Space, count: int, tried: Sequence[Tried]) -> None:
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
+    missing = [name for name in ("optuna", "scipy") if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
         remedy = "pip install 'zero-launcher[optuna]', here; the nodes need none"
-        raise UserError(Problem(where="--trials", message="Optuna is not installed", remedy=remedy)) from error
+        raise UserError(Problem(where="--trials", message=message, remedy=remedy))
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
@@ -117,8 +120,12 @@ def _trials(optuna: Any, space: Space, tried: Sequence[Tried]) -> Iterator[Any]:
     """The members that there are, as trials of a study."""
     states, distributions = optuna.trial.TrialState, _distributions(optuna, space)
     for one in tried:
+        try:
+            points = dict(zip(distributions, space.points(one.overrides), strict=True))
+        except ValueError:
+            # A glob() finds other files than it did.
+            continue
         state = states.COMPLETE if one.cost is not None else states.RUNNING if one.active else states.FAIL
-        points = dict(zip(distributions, space.points(one.overrides), strict=True))
         yield optuna.trial.create_trial(state=state, value=one.cost, params=points, distributions=distributions)
 
 

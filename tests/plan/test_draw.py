@@ -110,8 +110,15 @@ def test_as_many_as_a_sweep_can_have_and_no_more(count: int) -> None:
         draw(space(LR), 9_999, how("random"), measured([["optim.lr=0.001"], ["optim.lr=0.002"]], bowl))
 
 
-def test_without_optuna_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
+def test_a_member_that_is_not_in_the_space_any_more_tells_nothing() -> None:
+    known = measured(draw(space(LR), 8, how("random"), []), bowl)
+    elsewhere = Tried(overrides=["optim.lr=1.0"], cost=0.0, active=False)
+    assert len(draw(space(LR), 2, how("tpe"), [elsewhere, *known])) == 2
+
+
+@pytest.mark.parametrize("missing", ["optuna", "scipy"])
+def test_without_optuna_it_is_said_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(UserError, match=r"pip install 'zero-launcher\[optuna\]'"):
         draw(space(LR), 2, how("tpe"), [])
 
