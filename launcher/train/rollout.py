@@ -17,44 +17,32 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from launcher.data.feed.batches import MicroBatch, Played, side_by_side
+from launcher.data.feed.batches import MicroBatch, Played
 from launcher.data.feed.order import Int64Array, checksum
 from launcher.data.render.tokenizer import load_tokenizer
-from launcher.data.tokens import AnyArray
 from launcher.evaluate.held_out import Summed
 from launcher.evaluate.sets import HeldOutSet
 from launcher.faultpoints import Point, reach
 from launcher.models.forward import sums_of_rows, token_logps
-from launcher.models.generation import Answer, Asked, behind_answer, end_tokens
+from launcher.models.generation import end_tokens
 from launcher.models.judge import HEAD, judge_model
 from launcher.objectives.protocol import Player, Rollouts
 from launcher.objectives.registry import objective_of
 from launcher.seeds import derive
 from launcher.train.agree import from_rank0
-from launcher.train.feed import PAD_ID, StepData
+from launcher.train.answering import Answering, Given, laid_out
+from launcher.train.feed import StepData
 from launcher.train.frozen import frozen_all
 from launcher.train.parts import Parts
-from launcher.train.questions import Question, question_of
+from launcher.train.questions import question_of
 from launcher.train.reward import Judge, Scorer
 from launcher.train.shown import Shown, ShownAnswer
 from launcher.train.skips import Skip, data_step
-from launcher.train.speaker import Speaker, speaker_all
+from launcher.train.speaker import speaker_all
 
 SHOWN = 4
 """Answers of a rollout, or of an evaluation, that rollouts.jsonl gets."""
 _TOLD = ("loss", "reward", "answer_length")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Given:
-    """One answer."""
-
-    question: Question
-    """To what."""
-    answer: Answer
-    """What was said."""
-    reward: float
-    """How good it is."""
 
 
 class Play:
@@ -65,16 +53,12 @@ class Play:
         parts: Parts,
         player: Player,
         asks: Rollouts,
-        judge: Judge | Scorer,
+        answering: Answering,
         untrained: Any,
         shown: Shown,
-        tokenizer: Any,
-        speaker: Speaker,
     ) -> None:
-        self._parts, self._player, self._asks, self._judge = parts, player, asks, judge
+        self._parts, self._player, self._asks, self._answering = parts, player, asks, answering
         self._untrained, self._shown = untrained, shown
-        self._tokenizer, self._speaker = tokenizer, speaker
-        self._behind = np.array(behind_answer(self._tokenizer), dtype=np.int64)
 
     def steps(self, start: int, stop: int, skips: Sequence[Skip]) -> Iterator[StepData]:
         """Data of the steps from `start` up to `stop`; collective, whenever the next is asked for."""
@@ -98,7 +82,7 @@ class Play:
         count = 1 if groups is None else len(groups.members)
         totals = torch.zeros((count, len(_TOLD)), dtype=torch.float64, device=self._parts.device)
         shown: list[ShownAnswer] = []
-        with self._speaker.awake_all():
+        with self._answering.awake_all():
             for low in range(0, len(samples), size * high):
                 if stopped():
                     return None
@@ -106,14 +90,14 @@ class Play:
                 wanted = range(low + rank * high, low + (rank + 1) * high)
                 questions = [question_of(samples, min(sample, len(samples) - 1)) for sample in wanted]
                 keys = [derive(self._seed, "held out", question.sample) for question in questions]
-                given = self._given(questions, keys, self._asks.eval_temperature, before_batch)
+                given = self._answering.given(questions, keys, self._asks.eval_temperature, before_batch)
                 given = given[: max(0, min(high, len(samples) - wanted[0]))]
                 for each in given:
                     told = (-each.reward, each.reward, len(each.answer.ids))
                     totals[int(of[each.question.sample])] += torch.tensor(
                         told, dtype=torch.float64, device=totals.device
                     )
-                shown += [self._told(each, step, held_out=True) for each in given[: SHOWN - len(shown)]]
+                shown += [self._answering.told(each, step, held_out=True) for each in given[: SHOWN - len(shown)]]
         dist.all_reduce(totals)
         self._shown.add(shown)
         summed = totals.cpu().numpy()
@@ -143,9 +127,9 @@ class Play:
         places = mine.reshape(-1)
         questions = [question_of(parts.samples, int(asked[place])) for place in places]
         keys = [self._key(steps, place, int(asked[place])) for place in places.tolist()]
-        with self._speaker.awake_all():
-            given = self._given(questions, keys, self._asks.temperature, parts.watchdog.step)
-        batches = _laid_out(questions, [each.answer.ids for each in given], micro)
+        with self._answering.awake_all():
+            given = self._answering.given(questions, keys, self._asks.temperature, parts.watchdog.step)
+        batches = laid_out(questions, [each.answer.ids for each in given], micro)
         parts.engine.eval()
         try:
             played, divergences = self._thought_of(batches, later=batch.accumulation)
@@ -154,7 +138,10 @@ class Play:
         known = self._known_all(given, divergences, places, len(asked))
         facts = self._facts(known)
         self._shown.add(
-            [self._told(given[at], steps[0] + 1, advantage=float(facts[1, places[at]])) for at in _spread(len(given))]
+            [
+                self._answering.told(given[at], steps[0] + 1, advantage=float(facts[1, places[at]]))
+                for at in _spread(len(given))
+            ]
         )
         for number, numbers in enumerate(mine):
             sampled = _sampled(given[number * micro : (number + 1) * micro])
@@ -165,48 +152,6 @@ class Play:
         """A function of (seed, step, question, which answer to it), whatever the number of ranks."""
         size = self._parts.plan.batch.global_batch_size
         return derive(self._seed, "rollout", steps[place // size], sample, place % size)
-
-    def _given(
-        self,
-        questions: Sequence[Question],
-        keys: Sequence[int],
-        temperature: float,
-        before_forward: Callable[[], None],
-    ) -> list[Given]:
-        """Answers, and their rewards."""
-        config, asks = self._parts.plan.config, self._asks
-        prompts = [
-            Asked(ids=one.prompt, most=min(asks.max_new_tokens, config.data.seq_len - len(one.prompt)), key=key)
-            for one, key in zip(questions, keys, strict=True)
-        ]
-        said = self._speaker.answers(prompts, temperature, before_forward)
-        rewards = self._rewards(questions, [answer.ids for answer in said])
-        told = zip(questions, said, rewards, strict=True)
-        return [Given(question=question, answer=answer, reward=reward) for question, answer, reward in told]
-
-    def _rewards(self, questions: Sequence[Question], said: Sequence[AnyArray]) -> list[float]:
-        """What the answers are worth."""
-        rewards: list[float] = []
-        if isinstance(self._judge, Scorer):
-            for batch in _laid_out(
-                questions, [self._closed(ids) for ids in said], self._parts.plan.batch.micro_batch_size
-            ):
-                self._parts.watchdog.step()
-                rewards += self._judge(batch)
-            return rewards
-        for question, ids in zip(questions, said, strict=True):
-            self._parts.watchdog.step()
-            rewards.append(self._judge(self._text(question.prompt), self._text(ids), self._text(question.reference)))
-        return rewards
-
-    def _closed(self, ids: AnyArray) -> AnyArray:
-        """An answer as rows have it: with what the template puts behind a turn's end."""
-        ended = len(self._behind) > 1 and ids[-1:] == self._behind[:1]
-        return np.concatenate([ids, self._behind[1:]]) if ended else ids
-
-    def _text(self, ids: AnyArray) -> str:
-        text: str = self._tokenizer.decode(ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
 
     def _thought_of(self, batches: Sequence[MicroBatch], *, later: int) -> tuple[list[_Thought], list[torch.Tensor]]:
         """What the model, as it is, and the untrained one think of the answers, and per answer how far they differ.
@@ -275,17 +220,6 @@ class Play:
             processed=int(whole),
         )
 
-    def _told(self, given: Given, step: int, **more: Any) -> ShownAnswer:
-        return {
-            "step": step,
-            "question": self._text(given.question.prompt),
-            "answer": self._text(given.answer.ids),
-            "reference": self._text(given.question.reference),
-            "reward": given.reward,
-            **more,
-            "attempt": self._parts.ranks.attempt,
-        }
-
 
 @dataclass(kw_only=True, slots=True)
 class _Thought:
@@ -295,16 +229,6 @@ class _Thought:
     """Under the model that said them."""
     untrained: torch.Tensor | None = None
     """Under the untrained one."""
-
-
-def _laid_out(questions: Sequence[Question], said: Sequence[AnyArray], micro: int) -> list[MicroBatch]:
-    """Questions with their answers, so many to a batch."""
-    rows = [
-        (np.concatenate([question.prompt.astype(np.int64), ids]), len(question.prompt))
-        for question, ids in zip(questions, said, strict=True)
-    ]
-    samples = [question.sample for question in questions]
-    return [side_by_side(rows[at : at + micro], samples[at : at + micro], PAD_ID) for at in range(0, len(rows), micro)]
 
 
 def _sampled(given: Sequence[Given]) -> torch.Tensor | None:
@@ -351,4 +275,5 @@ def play_all(parts: Parts) -> Play | None:
     tokenizer = load_tokenizer(os.environ["LAUNCHER_MODEL"], parts.plan.train_data.chat_template)
     speaker = speaker_all(parts, asks, end_tokens(parts.engine.module, tokenizer))
     shown = Shown(run.rollouts if rank == 0 else None)
-    return Play(parts, cast("Player", objective), asks, judge, untrained, shown, tokenizer, speaker)
+    answering = Answering(parts, asks, judge, tokenizer, speaker)
+    return Play(parts, cast("Player", objective), asks, answering, untrained, shown)

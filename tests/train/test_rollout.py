@@ -24,6 +24,7 @@ from launcher.objectives.grpo import Grpo, Options
 from launcher.objectives.registry import load
 from launcher.publish import read_records
 from launcher.runplan import Batch
+from launcher.train.answering import Answering
 from launcher.train.feed import StepData
 from launcher.train.reward import Judge
 from launcher.train.rollout import Play
@@ -90,7 +91,8 @@ class Stage:
         untrained = self.other if asks.untrained else None
         speaker = self.speaker or speaker_all(parts, asks, end_tokens(self.engine.module, self.tokenizer))
         judge = Judge(JUDGE, Path("x.py"))
-        return Play(parts, player, asks, judge, untrained, Shown(self.shown), self.tokenizer, speaker)
+        answering = Answering(parts, asks, judge, self.tokenizer, speaker)
+        return Play(parts, player, asks, answering, untrained, Shown(self.shown))
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def test_rewards_and_advantages_are_those_of_the_answers(stage: Stage) -> None:
         assert batch.played.logps is None
         rewards += batch.played.rewards.tolist()
         advantages += batch.played.advantages.tolist()
-    tokenizer = play._tokenizer
+    tokenizer = stage.tokenizer
     for (sample, ids), reward in zip(said(data), rewards, strict=True):
         answer = tokenizer.decode(ids[3 if sample % 2 else 2 :], skip_special_tokens=True)
         assert reward == len(answer) % 5 / 4
