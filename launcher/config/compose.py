@@ -244,8 +244,12 @@ def _without_broken(recipe: str, usable: list[str], composed: Composed, search: 
     if composed.config is not None:
         return composed.config
     faulty = {problem.where for problem in composed.problems}
-    kept = [text for text in usable if text.lstrip("+").split("=", 1)[0] not in faulty]
-    return decode_config(_compose(recipe, kept, search, typed=False)).config
+    kept = [text for text in usable if text.lstrip("+~").split("=", 1)[0] not in faulty]
+    try:
+        return decode_config(_compose(recipe, kept, search, typed=False)).config
+    except REFUSALS:
+        # Some of them make sense only with those that are left out.
+        return None
 
 
 def _no_such_choice(override: Override, search: SearchPath) -> Problem:

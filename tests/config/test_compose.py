@@ -116,6 +116,13 @@ def test_a_choice_without_a_group_is_refused_where_hydra_stumbles_over_it(tmp_pa
     assert only_problem("+='true'").where == "+='true'"
 
 
+def test_what_makes_sense_only_with_a_broken_override_is_left_out_with_it() -> None:
+    problems = composed("data.packing=", "~data.packing=").problems
+    assert {problem.where for problem in problems} == {"data.packing"}
+    # One deletes what another, which is at fault elsewhere, would have added.
+    assert composed("+data.more={seq_len: x}", "optim.lr=x", "~data.more").problems
+
+
 def test_recipes_and_groups_beside_the_work_win_over_the_shipped_ones(tmp_path: Path) -> None:
     write(tmp_path / "conf/optim/adamw.yaml", (shipped("conf") / "optim/adamw.yaml").read_text() + "\n# mine\n")
     write(tmp_path / "conf/cluster/mine.yaml", "defaults: [slurm]\npartition: big\n")
