@@ -232,11 +232,25 @@ def _explain(recipe: str, overrides: Sequence[str], search: SearchPath, error: E
     try:
         composed = decode_config(_compose(recipe, usable, search, typed=False))
     except REFUSALS as untyped_error:
+        if amiss := list(_undeletable(recipe, usable, search)):
+            faulty = {problem.where for problem in amiss}
+            rest = compose(recipe, [text for text in overrides if text not in faulty], search)
+            return Composed(config=rest.config, problems=[*amiss, *rest.problems])
         return Composed(config=None, problems=[*problems, _in_files(recipe, untyped_error)])
     problems += composed.problems
     if not problems:
         problems.append(_in_files(recipe, error))
     return Composed(config=_without_broken(recipe, usable, composed, search), problems=problems)
+
+
+def _undeletable(recipe: str, overrides: Sequence[str], search: SearchPath) -> Iterator[Problem]:
+    """Overrides that are to delete what is not there, or is there with another value."""
+    for text in overrides:
+        if text.startswith("~"):
+            try:
+                _compose(recipe, [text], search, typed=False)
+            except REFUSALS as error:
+                yield refused(text, error, remedy="leave it out")
 
 
 def _without_broken(recipe: str, usable: list[str], composed: Composed, search: SearchPath) -> Config | None:

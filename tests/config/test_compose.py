@@ -116,6 +116,12 @@ def test_a_choice_without_a_group_is_refused_where_hydra_stumbles_over_it(tmp_pa
     assert only_problem("+='true'").where == "+='true'"
 
 
+def test_what_cannot_be_deleted_is_named_beside_everything_else() -> None:
+    problems = composed("~data.pakking", "optim.lr=x", "~data.packing=7", "=3").problems
+    assert {problem.where for problem in problems} == {"~data.pakking", "~data.packing=7", "optim.lr", "=3"}
+    assert only_problem("~data.pakking").remedy == "leave it out"
+
+
 def test_what_makes_sense_only_with_a_broken_override_is_left_out_with_it() -> None:
     problems = composed("data.packing=", "~data.packing=").problems
     assert {problem.where for problem in problems} == {"data.packing"}
