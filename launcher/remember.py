@@ -19,7 +19,13 @@ _kept: ContextVar[dict[Any, Any] | None] = ContextVar("kept", default=None)
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Until the block ends, every `remembered` function is called once for equal arguments."""
+    """Until the block ends, every `remembered` function is called once for equal arguments.
+
+    Inside another such block it is that one's end that counts.
+    """
+    if _kept.get() is not None:
+        yield
+        return
     token = _kept.set({})
     try:
         yield

@@ -83,6 +83,16 @@ class Memory:
         return self.states_gb + self.buffers_gb + self.activations_gb
 
     @property
+    def held_gb(self) -> float:
+        """What counts: what was measured where something was, else the estimate."""
+        return self.total_gb if self.measured_gb is None else self.measured_gb
+
+    @property
+    def by(self) -> str:
+        """Who measured it, for people; nothing of an estimate."""
+        return "" if self.measured_by is None else f"measured by {self.measured_by}"
+
+    @property
     def trained_share(self) -> float:
         """Share of the model's weights that need gradients of their own."""
         return min(1.0, self.trained / self.parameters)

@@ -17,6 +17,9 @@ def test_equal_questions_are_answered_once_inside_and_anew_outside() -> None:
     CALLS.clear()
     with remembering():
         assert [doubled(1), doubled(1), doubled(2)] == [2, 2, 4]
+        with remembering():
+            doubled(1)
+        doubled(2)
     assert CALLS == [1, 2]
     doubled(1)
     with remembering():

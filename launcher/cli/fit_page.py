@@ -6,16 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from launcher.plan.fit import Fit, Needed, gib_limit, hiding_tokens, sensible, smallest
 from launcher.plan.time import computing_flops
-from launcher.runplan import RunPlan
+from launcher.runplan import Memory, RunPlan
 
 HEAD = ("nodes", "GPUs", "fits with", "micro × acc.", "GiB a GPU", "host GB a node", "GPU-hours", "what does not")
 RIGHT = (0, 1, 4, 5, 6)
 """Columns of numbers."""
+MEASURED = "*"
+"""Behind a number that is no estimate."""
 
 
 def fit_page(plan: RunPlan, rows: Sequence[Fit]) -> str:
     """Numbers of nodes, what fits on each, why the rest does not, and which are sensible."""
-    return "\n".join([*_head(plan), "", *_table(rows), "", *_words(plan, rows)])
+    return "\n".join([*_head(plan), "", *_table(rows), "", *_measured(rows), *_words(plan, rows)])
 
 
 def _head(plan: RunPlan) -> Iterator[str]:
@@ -45,8 +47,20 @@ def _cells(row: Fit) -> tuple[str, ...]:
     if row.layout is None or row.memory is None:
         return (f"{row.nodes}", f"{row.ranks}", "nothing", "", "", "", "", larger)
     sizes = f"{row.micro} × {row.accumulation}"
-    held = f"{row.memory.total_gb:.0f}", f"{row.host_gb:,.0f}", _hours(row)
+    held = _gib(row.memory), f"{row.host_gb:,.0f}", _hours(row)
     return (f"{row.nodes}", f"{row.ranks}", row.layout.name, sizes, *held, larger)
+
+
+def _gib(memory: Memory) -> str:
+    """Marked where it was measured."""
+    return f"{memory.held_gb:,.0f}" + MEASURED * bool(memory.by)
+
+
+def _measured(rows: Sequence[Fit]) -> Iterator[str]:
+    told = [memory for row in rows for memory in (row.memory, *(each.memory for each in row.too_large))]
+    names = dict.fromkeys(memory.by for memory in told if memory is not None and memory.by)
+    if names:
+        yield f"({MEASURED} {', '.join(names)}; counts instead of the estimate.)"
 
 
 def _hours(row: Fit) -> str:
@@ -57,7 +71,7 @@ def _hours(row: Fit) -> str:
 
 
 def _short(needed: Needed) -> str:
-    held = f"{needed.gb:,.0f}" if needed.host_gb is None else f"{needed.host_gb:,.0f} GB of host memory"
+    held = _gib(needed.memory) if needed.host_gb is None else f"{needed.host_gb:,.0f} GB of host memory"
     return f"{needed.layout.name.removeprefix('zero=').replace('zero.', '')}: {held}"
 
 

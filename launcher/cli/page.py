@@ -164,7 +164,7 @@ def _memory(plan: RunPlan) -> Iterator[str]:
     for name, size_gb in rows.items():
         yield f"  {name:<33}{size_gb:>8.1f} GiB"
     if memory.measured_gb is not None:
-        yield f"  {f'measured by {memory.measured_by}':<33}{memory.measured_gb:>8.1f} GiB"
+        yield f"  {memory.by:<33}{memory.measured_gb:>8.1f} GiB"
     limit_gb = MARGIN * memory.available_gb
     yield f"  {'may fill':<33}{limit_gb:>8.1f} GiB ({MARGIN:.0%} of {memory.available_gb:g})"
     nodes, config = plan.topology.nodes, plan.config

@@ -18,6 +18,7 @@ from launcher.cli.options import (
     then_overrides,
 )
 from launcher.errors import ExitCode, Problem, UserError
+from launcher.remember import remembering
 from launcher.rundir import RunDir
 from launcher.runplan import RunPlan
 
@@ -37,6 +38,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitCode:
     """Print the plan in the form asked for."""
     options.overrides = [*options.overrides, *then_overrides(options)]
+    with remembering():
+        return _printed(options)
+
+
+def _printed(options: argparse.Namespace) -> ExitCode:
     plan = planned(options)
     require_tasks(plan, options)
     refuse_if_strict(plan.warnings, options)
@@ -79,12 +85,13 @@ def fitting(plan: RunPlan) -> str:
     from launcher.models.shape import model_shape
     from launcher.plan.fit import table
     from launcher.plan.frozen import frozen_parameters
+    from launcher.plan.peaks import earlier_peaks
 
     shape = model_shape(plan.config.model)
     assert not isinstance(shape, Problem), "there is a plan"
     frozen = frozen_parameters(plan.config, shape)
     assert not isinstance(frozen, Problem), "there is a plan"
-    return fit_page(plan, table(plan.config, shape, frozen))
+    return fit_page(plan, table(plan.config, shape, frozen, earlier_peaks(plan.config)))
 
 
 def batch_script(plan: RunPlan) -> str:

@@ -11,12 +11,9 @@ from launcher.runplan import Batch
 
 
 def plan_batch(
-    global_size: int, micro: int | str, data_parallel_size: int, fits: Callable[[int], bool]
+    global_size: int, micro: int | str, data_parallel_size: int, choose: Callable[[list[int]], tuple[int, str]]
 ) -> Batch | Problem:
-    """Cut the global batch over ranks.
-
-    `fits` says whether a micro batch of that size fits in memory; with `auto` the largest that does is taken.
-    """
+    """Cut the global batch over ranks; with `auto`, `choose` takes one of the micro batches there are, and says why."""
     if global_size % data_parallel_size:
         below = global_size // data_parallel_size * data_parallel_size
         return _impossible(
@@ -26,12 +23,8 @@ def plan_batch(
         )
     per_rank = global_size // data_parallel_size
     if micro == AUTO:
-        divisors = _divisors(per_rank)
-        chosen = max((size for size in divisors if fits(size)), default=1)
-        words = (
-            "auto: the largest divisor that the estimate fits" if fits(chosen) else "auto: even 1 is over the estimate"
-        )
-        return _batch(global_size, chosen, data_parallel_size, words)
+        chosen, why = choose(_divisors(per_rank))
+        return _batch(global_size, chosen, data_parallel_size, f"auto: {why}")
     assert isinstance(micro, int), "validation lets only `auto` and numbers through"
     if per_rank % micro:
         unit = micro * data_parallel_size

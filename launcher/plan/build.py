@@ -30,11 +30,11 @@ from launcher.plan.earlier import earlier
 from launcher.plan.fit import settled, tentative
 from launcher.plan.frozen import frozen_parameters
 from launcher.plan.lead import plan_lead
-from launcher.plan.memory import fits, plan_memory
+from launcher.plan.memory import most_that_fit
 from launcher.plan.mounts import mount_problems, mounts
 from launcher.plan.pace import pace, step_tokens
 from launcher.plan.paths import check_paths, eval_specs, locate, train_spec
-from launcher.plan.peaks import with_measured
+from launcher.plan.peaks import Peaks, earlier_peaks, memory_of
 from launcher.plan.prepared import Prepared, prepared
 from launcher.plan.processes import host_memory
 from launcher.plan.prompts import with_prompts
@@ -45,6 +45,7 @@ from launcher.plan.then import task_problems
 from launcher.plan.time import Setting
 from launcher.plan.warnings import Looked, warnings
 from launcher.plan.whole import expect
+from launcher.remember import remembering
 from launcher.rundir import RunDir
 from launcher.runplan import PLAN_VERSION, Batch, Lead, Measured, Memory, RunPlan, Topology
 
@@ -82,6 +83,7 @@ def new_run_id(recipe: str) -> str:
     return f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
+@remembering()
 def plan_config(
     config: Config | None,
     problems: Sequence[Problem],
@@ -119,19 +121,16 @@ def plan_config(
     else:
         found += sampling
     topology = Topology(nodes=config.cluster.nodes, ranks_per_node=config.cluster.gpus_per_node)
-    layout = "as set"
+    layout, peaks = "as set", Peaks() if found else earlier_peaks(config)
     if chooses and not found:
-        config, layout = _laid_out(config, topology)
-    sized = _sized(config, topology, found)
+        config, layout = _laid_out(config, topology, peaks)
+    sized = _sized(config, topology, peaks, found)
     if found or sized is None:
         raise _refusal(config, found)
     train_data = train_spec(config, run_dir)
     assert config.data.cache_dir is not None
     batch = sized.batch
-    memory = plan_memory(
-        config, sized.shape, topology.world_size, batch.micro_batch_size, sized.frozen, batch.accumulation
-    )
-    memory = with_measured(config, topology, batch, memory)
+    memory = memory_of(config, sized.shape, topology, batch.micro_batch_size, sized.frozen, peaks)
     data = prepared(config, train_data)
     lead, expected = _timed(config, sized, memory, topology, data, measured)
     looked = Looked(
@@ -193,7 +192,7 @@ class _Sized:
     """DeepSpeed's config."""
 
 
-def _sized(config: Config, topology: Topology, found: list[Problem]) -> _Sized | None:
+def _sized(config: Config, topology: Topology, peaks: Peaks, found: list[Problem]) -> _Sized | None:
     """None, with everything that is wrong added to `found`, where it cannot be had."""
     shape = model_shape(config.model)
     if isinstance(shape, Problem):
@@ -205,7 +204,7 @@ def _sized(config: Config, topology: Topology, found: list[Problem]) -> _Sized |
         found.append(frozen)
         frozen = 0
     known = None if isinstance(shape, Problem) else shape
-    batch = _batch(config, known, topology, frozen) if _countable(config) else None
+    batch = _batch(config, known, topology, frozen, peaks) if _countable(config) else None
     if isinstance(batch, Problem):
         found.append(batch)
     if not isinstance(batch, Batch):
@@ -250,14 +249,14 @@ def _whole_mixture(config: Config) -> Problem:
     )
 
 
-def _laid_out(config: Config, topology: Topology) -> tuple[Config, str]:
+def _laid_out(config: Config, topology: Topology, peaks: Peaks) -> tuple[Config, str]:
     """The config with its layout chosen; as it is where that cannot be, which `_sized` tells of."""
     shape = model_shape(config.model)
     frozen = 0 if isinstance(shape, Problem) else frozen_parameters(config, shape)
     spread = _countable(config) and config.train.global_batch_size % topology.world_size == 0
     if isinstance(shape, Problem) or isinstance(frozen, Problem) or not spread:
         return config, "auto"
-    return settled(config, shape, frozen)
+    return settled(config, shape, frozen, peaks)
 
 
 def _countable(config: Config) -> bool:
@@ -267,14 +266,16 @@ def _countable(config: Config) -> bool:
     return all(size > 0 for size in sizes) and (micro == AUTO or (type(micro) is int and micro > 0))
 
 
-def _batch(config: Config, shape: ShapeConfig | None, topology: Topology, frozen: int) -> Batch | Problem:
-    train, ranks = config.train, topology.world_size
+def _batch(config: Config, shape: ShapeConfig | None, topology: Topology, frozen: int, peaks: Peaks) -> Batch | Problem:
+    def choose(sizes: list[int]) -> tuple[int, str]:
+        if shape is None:
+            return 1, "the model is not known"
+        needed = [(size, memory_of(config, shape, topology, size, frozen, peaks)) for size in sizes]
+        most = most_that_fit(needed)
+        seen = "".join(f"; {size} took {memory.held_gb:.0f} GiB ({memory.by})" for size, memory in needed if memory.by)
+        return (1, f"even 1 is too much{seen}") if most is None else (most[0], f"the largest divisor that fits{seen}")
 
-    def fitting(micro: int) -> bool:
-        accumulation = train.global_batch_size // (micro * ranks)
-        return shape is not None and fits(plan_memory(config, shape, ranks, micro, frozen, accumulation))
-
-    return plan_batch(train.global_batch_size, train.micro_batch_size, ranks, fitting)
+    return plan_batch(config.train.global_batch_size, config.train.micro_batch_size, topology.world_size, choose)
 
 
 def _distinct(problems: Sequence[Problem]) -> list[Problem]:

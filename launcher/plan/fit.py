@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from launcher.config.schema import Config, ShapeConfig
 from launcher.config.validate import validate
 from launcher.plan.host import host_gb, too_little
-from launcher.plan.memory import MARGIN, fits, plan_memory
+from launcher.plan.memory import MARGIN, most_that_fit
 from launcher.plan.pace import step_tokens
+from launcher.plan.peaks import Peaks, memory_of
 from launcher.plan.time import Setting, computing_flops, link_bytes_per_s, step_s
-from launcher.runplan import Memory
+from launcher.runplan import Memory, Topology
 
 MOST_NODES = 256
 
@@ -45,8 +46,8 @@ class Needed:
     """A layout that does not fit, and what it would hold with the fewest sequences at a time."""
 
     layout: Layout
-    gb: float
-    """Of a GPU, GiB."""
+    memory: Memory
+    """Of a GPU."""
     host_gb: float | None
     """Of a node's host memory, GB, where that is what it lacks."""
 
@@ -77,13 +78,16 @@ class Fit:
     """Whether a pass computes for as long as stage 3 takes to fetch the model."""
 
 
-def table(config: Config, shape: ShapeConfig, frozen: int) -> list[Fit]:
-    """A row for each number of nodes that the global batch can be spread over: powers of two, and the config's own."""
+def table(config: Config, shape: ShapeConfig, frozen: int, peaks: Peaks) -> list[Fit]:
+    """A row for each number of nodes that the global batch can be spread over: powers of two, and the config's own.
+
+    Where `peaks` has what an earlier run held, that counts instead of the estimate.
+    """
     numbers = {1 << power for power in range(MOST_NODES.bit_length())} | {config.cluster.nodes}
     batch, per_node = config.train.global_batch_size, config.cluster.gpus_per_node
     spread = [nodes for nodes in sorted(numbers) if batch % (nodes * per_node) == 0]
     layouts = [layout for layout in LAYOUTS if not validate(_with(config, layout))]
-    return [_row(config, shape, frozen, nodes, layouts) for nodes in spread]
+    return [_row(config, shape, frozen, nodes, layouts, peaks) for nodes in spread]
 
 
 def tentative(config: Config) -> Config:
@@ -94,22 +98,26 @@ def tentative(config: Config) -> Config:
     return min((_with(config, layout) for layout in reversed(LAYOUTS)), key=lambda laid: len(validate(laid)))
 
 
-def settled(config: Config, shape: ShapeConfig, frozen: int) -> tuple[Config, str]:
+def settled(config: Config, shape: ShapeConfig, frozen: int, peaks: Peaks) -> tuple[Config, str]:
     """The config with the layout that costs least speed among those that fit on its nodes, and why it is that one.
 
     Where none fits, with the one that holds least.
     """
     layouts = [layout for layout in LAYOUTS if not validate(_with(config, layout))]
-    row = _row(config, shape, frozen, config.cluster.nodes, layouts)
-    larger = ", ".join(
-        f"{needed.layout.name} would take {needed.gb:.0f} GiB"
-        if needed.host_gb is None
-        else f"{needed.layout.name} {needed.host_gb:,.0f} GB of host memory a node"
-        for needed in row.too_large
-    )
-    if row.layout is None:
+    row = _row(config, shape, frozen, config.cluster.nodes, layouts, peaks)
+    larger = ", ".join(_too_large(needed) for needed in row.too_large)
+    if row.layout is None or row.memory is None:
         return _with(config, layouts[-1]), f"auto: nothing fits; {larger}"
-    return _with(config, row.layout), f"auto: {row.layout.name}" + (f"; {larger}" if larger else "")
+    why = "; ".join(words for words in (f"auto: {row.layout.name}", row.memory.by, larger) if words)
+    return _with(config, row.layout), why
+
+
+def _too_large(needed: Needed) -> str:
+    if needed.host_gb is not None:
+        return f"{needed.layout.name} {needed.host_gb:,.0f} GB of host memory a node"
+    if needed.memory.measured_gb is None:
+        return f"{needed.layout.name} would take {needed.memory.total_gb:.0f} GiB"
+    return f"{needed.layout.name} took {needed.memory.held_gb:.0f} GiB ({needed.memory.by})"
 
 
 def _with(config: Config, layout: Layout) -> Config:
@@ -124,18 +132,17 @@ def _with(config: Config, layout: Layout) -> Config:
     return replace(config, zero=zero)
 
 
-def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: Sequence[Layout]) -> Fit:
-    ranks = nodes * config.cluster.gpus_per_node
+def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: Sequence[Layout], peaks: Peaks) -> Fit:
+    topology = Topology(nodes=nodes, ranks_per_node=config.cluster.gpus_per_node)
+    ranks = topology.world_size
     each = config.train.global_batch_size // ranks
     too_large: list[Needed] = []
     for layout in layouts:
         laid = _with(config, layout)
-        needed = [
-            (micro, plan_memory(laid, shape, ranks, micro, frozen, each // micro)) for micro in _micros(config, each)
-        ]
-        fitting = [(micro, memory) for micro, memory in needed if fits(memory)]
-        if fitting and not too_little(laid, needed[0][1], nodes):
-            micro, memory = max(fitting, key=lambda found: found[0])
+        needed = [(micro, memory_of(laid, shape, topology, micro, frozen, peaks)) for micro in _micros(config, each)]
+        most = most_that_fit(needed)
+        if most is not None and not too_little(laid, needed[0][1], nodes):
+            micro, memory = most
             return Fit(
                 nodes=nodes,
                 ranks=ranks,
@@ -149,8 +156,8 @@ def _row(config: Config, shape: ShapeConfig, frozen: int, nodes: int, layouts: S
                 enough_work=micro * config.data.seq_len >= hiding_tokens(config, nodes),
             )
         least = needed[0][1]
-        host = host_gb(laid, least, nodes) if fitting else None
-        too_large.append(Needed(layout=layout, gb=least.total_gb, host_gb=host))
+        host = host_gb(laid, least, nodes) if most is not None else None
+        too_large.append(Needed(layout=layout, memory=least, host_gb=host))
     return Fit(
         nodes=nodes,
         ranks=ranks,

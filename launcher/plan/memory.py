@@ -8,7 +8,7 @@ allocator's own record on a GPU; `python -m benchmarks.memory` holds the sum aga
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from launcher.config.evaluate import scored_sets
@@ -61,8 +61,18 @@ def activation_bytes(config: Config, shape: ShapeConfig, ranks: int, micro_batch
 
 def fits(memory: Memory) -> bool:
     """Whether the margin stays free, by what was measured where something was, else by the estimate."""
-    held = memory.total_gb if memory.measured_gb is None else memory.measured_gb
-    return held <= MARGIN * memory.available_gb
+    return memory.held_gb <= MARGIN * memory.available_gb
+
+
+def most_that_fit(needed: Sequence[tuple[int, Memory]]) -> tuple[int, Memory] | None:
+    """The most sequences that fit, and with what; of ascending numbers, none above one that was measured not to."""
+    most = None
+    for micro, memory in needed:
+        if fits(memory):
+            most = micro, memory
+        elif memory.measured_gb is not None:
+            break
+    return most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

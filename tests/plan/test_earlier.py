@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from launcher.plan import earlier as earlier_module
+from launcher.plan import alike
 from launcher.plan.build import Request, plan_request
 from launcher.publish import append_record, publish_json
 from launcher.rundir import RunDir
@@ -84,7 +84,7 @@ def test_the_newest_counts_that_has_measured_enough(work: Path) -> None:
 
 def test_only_a_few_runs_are_looked_at_and_damaged_ones_passed_over(work: Path) -> None:
     ran(work, stamp="20260101-000000-aaaa")
-    for number in range(earlier_module.LOOKED_AT - 1):
+    for number in range(alike.LOOKED_AT - 1):
         folder = work / "runs" / f"x-20260102-000000-{number:04x}"
         folder.mkdir()
         text = ("", "{", "[]", json.dumps({"config": None}), json.dumps({"version": 1}))[number % 5]
@@ -97,7 +97,10 @@ def test_only_a_few_runs_are_looked_at_and_damaged_ones_passed_over(work: Path) 
 def test_a_thousand_runs_cost_no_more_than_a_few(work: Path) -> None:
     for number in range(1000):
         (work / "runs" / f"x-20260102-000000-{number:04x}").mkdir(parents=True)
-    with mock.patch.object(earlier_module, "_kind_of", return_value=None) as looked:
+    with mock.patch.object(Path, "read_text", autospec=True, side_effect=Path.read_text) as read:
         planned(work)
-    assert looked.call_count == earlier_module.LOOKED_AT
+    looked = [call.args[0] for call in read.call_args_list if call.args[0].name == "plan.json"]
+    # Both for its memory and for its pace.
+    assert sorted(looked) == sorted(run.plan for run in alike.newest(work / "runs"))
+    assert len(looked) == alike.LOOKED_AT
     assert len(os.listdir(work / "runs")) == 1000

@@ -17,13 +17,14 @@ from launcher.errors import UserError
 from launcher.plan.build import Request, plan_request
 from launcher.plan.fit import Fit, hiding_tokens, sensible, smallest, table
 from launcher.plan.memory import fits, plan_memory
+from launcher.plan.peaks import Peaks
 from launcher.runplan import RunPlan
 from tests.plan.test_memory import recipe
 
 
 def rows_of(name: str, *overrides: str) -> tuple[Config, ShapeConfig, list[Fit]]:
     config, shape = recipe(name, *overrides)
-    return config, shape, table(config, shape, 0)
+    return config, shape, table(config, shape, 0, Peaks())
 
 
 def test_a_70b_model_needs_nodes_or_host_memory() -> None:
@@ -43,7 +44,7 @@ def test_a_70b_model_needs_nodes_or_host_memory() -> None:
         assert fits(row.memory)
         assert row.micro * row.accumulation * row.ranks == config.train.global_batch_size
         # What is refused would hold more than may be filled, one sequence at a time.
-        assert all(needed.gb > 0.9 * 80 for needed in row.too_large)
+        assert all(needed.memory.total_gb > 0.9 * 80 for needed in row.too_large)
         assert row.layout is not None
         laid = replace(
             config,

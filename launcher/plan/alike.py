@@ -1,0 +1,71 @@
+"""Earlier runs that are like the one that is planned, by what their plans say. Reads the plans of a few runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from launcher.config.schema import ZeroConfig
+from launcher.remember import remembered
+from launcher.rundir import RunDir
+from launcher.runs.records import tail
+
+LOOKED_AT = 20
+"""Runs, the newest first: what is planned now is mostly what ran last."""
+STAMP = re.compile(r"-(\d{8}-\d{6}-[0-9a-f]{4})$")
+"""How a run's name ends: when it was planned."""
+LAYOUT = tuple(f"config.zero.{one.name}" for one in fields(ZeroConfig) if one.name != "auto")
+"""Keys of how states are spread."""
+
+
+def alike(root: Path, now: Mapping[str, Any], keys: Sequence[str]) -> Iterator[tuple[RunDir, dict[str, Any]]]:
+    """Runs in `root`, the newest first, whose plans say the same as `now` at these keys, and their plans."""
+    wanted = values(now, keys)
+    for run in newest(root):
+        plan = stored(run)
+        if plan is not None and values(plan, keys) == wanted:
+            yield run, plan
+
+
+def values(plan: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...] | None:
+    """What a plan says at dotted keys; None where it says too little: whoever asks for that run is told."""
+    found = []
+    for key in keys:
+        value: Any = plan
+        for name in key.split("."):
+            if not isinstance(value, Mapping) or name not in value:
+                return None
+            value = value[name]
+        found.append(value)
+    return tuple(found)
+
+
+@remembered
+def newest(root: Path) -> list[RunDir]:
+    """The runs that are looked at, the newest first."""
+    try:
+        names = [name for name in os.listdir(root) if STAMP.search(name)]
+    except OSError:
+        return []
+    return [RunDir(root / name) for name in sorted(names, key=lambda name: name[-20:], reverse=True)[:LOOKED_AT]]
+
+
+@remembered
+def stored(run: RunDir) -> dict[str, Any] | None:
+    """A run's plan, of whatever version; None of a damaged one."""
+    try:
+        plan = json.loads(run.plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return plan if isinstance(plan, dict) else None
+
+
+@remembered
+def measures(run: RunDir) -> list[dict[str, Any]]:
+    """A run's last metrics."""
+    return tail(run.metrics)
