@@ -37,6 +37,7 @@ from launcher.errors import DoesNotHoldError, NotFoundError, Problem, UserError
 from launcher.fingerprint import tokenizer_digest
 from launcher.models.base import BaseWeights, base_mark
 from launcher.models.dtypes import TORCH_DTYPES
+from launcher.models.heap import give_back
 from launcher.models.loading import with_head
 from launcher.models.source import resolve
 from launcher.objectives.registry import objective_of
@@ -269,6 +270,8 @@ def _write_weights(
         shard: dict[str, torch.Tensor] = {}
         for name in names:
             shard |= _as_published(skeleton, name, weights[name].contiguous().to(dtype))
+            # Each weight as it was read leaves a gap that the next need not fit.
+            give_back()
         places |= dict.fromkeys(shard, file)
         save_file(shard, out / file, metadata={"format": "pt"})
         _sync(out / file)
