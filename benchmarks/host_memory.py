@@ -80,12 +80,13 @@ class Setting:
 
 
 def grid() -> list[Setting]:
-    """The settings: 58 and 125 million parameters."""
+    """The settings: 58, 125 and 267 million parameters."""
     rows: list[tuple[Any, ...]] = [
         *((512, 6, stage, ranks, dtype) for dtype in ("bf16", "fp32") for ranks in (1, 2) for stage in (1, 2, 3)),
         *((768, 8, stage, 1, "bf16") for stage in (1, 2, 3)),
         (768, 8, 3, 2, "bf16"),
         (768, 8, 2, 2, "fp32"),
+        *((1024, 12, stage, 2, "bf16") for stage in (2, 3)),
     ]
     names = ("width", "layers", "stage", "ranks", "dtype")
     return [Setting(words=32000, **dict(zip(names, row, strict=True))) for row in rows]
@@ -254,7 +255,8 @@ def anonymous(pid: int) -> int:
 
 def _bytes(file: Path, name: str) -> int:
     lines = (line.split() for line in file.read_text().splitlines())
-    return next(1024 * int(words[1]) for words in lines if words[0] == name)
+    # One that has ended has no such line.
+    return next((1024 * int(words[1]) for words in lines if words[0] == name), 0)
 
 
 def phase(name: str) -> None:

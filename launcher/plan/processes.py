@@ -7,9 +7,11 @@ and torch's sources, and held against processes by `python -m benchmarks.host_me
 
 from __future__ import annotations
 
+import math
+
 from launcher.config.optimisers import STATE_BYTES
 from launcher.config.schema import Config, Dtype, ShapeConfig
-from launcher.models.shape import largest_weight
+from launcher.models.shape import largest_weight, parameter_count, weights
 from launcher.plan.memory import activation_bytes
 from launcher.plan.trained import parts
 from launcher.runplan import HostMemory
@@ -18,6 +20,8 @@ _STEP_BYTES = 8
 """Of a parameter while AdamW takes its step: the root of the second moment, and that divided."""
 _STEP_ELEMENTS = 10**9
 """Stage 3 takes its steps over so many parameters at a time (DeepSpeed's `sub_group_size`)."""
+_KEPT_BYTES = 1 << 25
+"""What is freed in smaller pieces, the C library keeps for later ones (mallopt(3), `DEFAULT_MMAP_THRESHOLD_MAX`)."""
 EXPORT_FILE_BYTES = 5 * 10**9
 """An export's files are at most so large, and one is in memory at a time."""
 
@@ -61,8 +65,10 @@ class _Rank:
         if self._sums_whole:
             return copied + self._loaded()
         if self._stage == 3:
-            # Partitions that have been moved into one buffer, piece by piece.
-            return self._loaded() + self.weight * self._share
+            # Partitions that have been moved into one buffer, piece by piece. Then a hook is hung on each weight, which
+            # is gathered for it (stage3.py, `create_reduce_and_remove_grad_hooks`); gloo has what it gathers twice.
+            gathered = 2 * self.weight * largest_weight(self._shape) if self._ranks > 1 else 0
+            return self._loaded() + self.weight * self._share + gathered
         cast = self.weight * self._share if self.weight < 4 else 0
         return max(copied + self._weights() + self._masters() + cast, self._loaded() + 4 * self._share)
 
@@ -82,11 +88,13 @@ class _Rank:
         step = _STEP_BYTES * (min(self._share, _STEP_ELEMENTS) if self._stage == 3 else self._share)
         if self._sums_whole:
             # A bucket of sums as one, and once more in the precision that ranks exchange.
-            exchange = (4 + self.weight) * min(bucket, trained) if self._ranks > 1 else 0
+            exchange: float = (4 + self.weight) * min(bucket, trained) if self._ranks > 1 else 0
         else:
             # All of the rank's gradients as one.
             step += 4 * self._share if self._stage else 0
-            exchange = 2 * self.weight * min(bucket, trained) if self._stage in (1, 2) else 0
+            # A bucket as one, and gloo's copy of it; then the rank's part of it in fp32.
+            full = self.weight * min(bucket, trained)
+            exchange = max(2 * full, full + self._sums() - self._sums_kept()) if self._stage else 0
         return states + max(step, exchange, activation_bytes(self._config, self._shape, self._ranks, micro_batch))
 
     def copy(self) -> float:
@@ -109,9 +117,20 @@ class _Rank:
         return STATE_BYTES.get(self._config.optim.name, 8) * self._share
 
     def _standing(self) -> float:
-        """Stage 3's bucket, as far as gradients have filled it, and what it has gathered of the model."""
+        """Stage 3's bucket, as far as gradients have filled it, what it has gathered of the model, and kept pieces."""
         if self._stage < 3:
             return 0
         zero, trained = self._config.zero, self.counted.trained
         live = min(zero.max_live_elements + zero.prefetch_elements, self._whole) if self._ranks > 1 else 0
-        return self.weight * (min(zero.bucket_elements, trained) + live)
+        return self.weight * (min(zero.bucket_elements, trained) + live) + self._sums_kept()
+
+    def _sums(self) -> float:
+        """Stage 3 turns the rank's part of an exchanged bucket to fp32 (stage3.py, `__avg_scatter_grads`)."""
+        part = min(self._config.zero.bucket_elements, self.counted.trained) / self._ranks
+        return 4 * part if self._stage == 3 and self.weight < 4 else 0
+
+    def _sums_kept(self) -> float:
+        """Of those, what stays when they are freed: they are one piece a weight."""
+        sizes = (math.prod(size) for _, size in weights(self._shape))
+        kept = sum(size for size in sizes if 4 * size / self._ranks < _KEPT_BYTES)
+        return self._sums() * kept / parameter_count(self._shape)
