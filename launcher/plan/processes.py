@@ -37,7 +37,7 @@ def host_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int
         copied=between + copy,
         beside=training + copy,
         resuming=rank.resuming(),
-        exporting=min(EXPORT_FILE_BYTES, rank.weight * rank.counted.whole) + 4.0 * largest_weight(shape),
+        exporting=rank.exporting(),
     )
 
 
@@ -105,6 +105,11 @@ class _Rank:
     def resuming(self) -> float:
         """What has been loaded, and the rank's file; its moments stay."""
         return max(self.loading(), self._loaded() + self._masters() + self._moments())
+
+    def exporting(self) -> float:
+        """A file, and the weight that is cast for it; one in fp32 goes in as it was read."""
+        cast = 4 * largest_weight(self._shape) if self.weight < 4 else 0
+        return min(EXPORT_FILE_BYTES, self.weight * self.counted.whole) + cast
 
     def _weights(self) -> float:
         return self.weight * self._whole / (self._ranks if self._stage == 3 else 1)
