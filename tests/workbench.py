@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.warm import Popen
+
 VOCABULARY = 300
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -78,6 +80,8 @@ class Bench:
     """Working directory of every command."""
     environment: Mapping[str, str]
     """Added to the process's environment."""
+    warm: bool = True
+    """Whether processes are forked from one that has imported everything, where that can be done."""
 
     @property
     def base(self) -> list[str]:
@@ -106,7 +110,8 @@ class Bench:
 
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         """`launcher ARGUMENTS…`, not waited for."""
-        return subprocess.Popen(
+        start = Popen if self.warm else subprocess.Popen
+        return start(
             [sys.executable, "-m", "launcher.cli.main", *arguments],
             cwd=self.root,
             env={**os.environ, **self.environment},
@@ -131,12 +136,12 @@ class Bench:
         return self.root / "runs" / str(status["run_id"])
 
 
-def make_bench(root: Path, **environment: str) -> Bench:
+def make_bench(root: Path, *, warm: bool = True, **environment: str) -> Bench:
     """A folder with a model, 100 training and 10 held-out rows."""
     write_model(root / "model")
     write_rows(root / "train.jsonl", 100)
     write_rows(root / "held_out.jsonl", 10, offset=1000)
-    return Bench(root=root, environment={"LAUNCHER_RUNS_ROOT": "runs", **environment})
+    return Bench(root=root, environment={"LAUNCHER_RUNS_ROOT": "runs", **environment}, warm=warm)
 
 
 def records(run: Path) -> Sequence[dict[str, Any]]:

@@ -30,7 +30,7 @@ def to(bench: Bench, server: Server | None = None) -> Bench:
     """The same, with a W&B server; without one, nobody answers."""
     address = "http://127.0.0.1:9" if server is None else server.address
     keys = {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "false"}
-    return Bench(root=bench.root, environment={**bench.environment, **keys})
+    return Bench(root=bench.root, environment={**bench.environment, **keys}, warm=bench.warm)
 
 
 def test_a_resumed_run_sends_only_what_was_not_sent_before_and_is_uploaded_as_one(bench: Bench) -> None:

@@ -42,7 +42,8 @@ def with_field(path: Path, field: str, values: list[str]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in tagged))
 
 
-def test_everything_is_measured_and_a_resumed_run_measures_the_same(bench: Bench, tmp_path: Path) -> None:
+def test_everything_is_measured_and_a_resumed_run_measures_the_same(started: Bench, tmp_path: Path) -> None:
+    bench = started
     near, far = write_rows(tmp_path / "near.jsonl", 7, offset=1000), write_rows(tmp_path / "far.jsonl", 5, offset=2000)
     with_field(near, "lang", ["de", "fr"])
     overrides = [

@@ -94,16 +94,16 @@ def test_what_would_only_happen_again_is_not_started_again(bench: Bench, action:
     assert found.ends[0]["advice"]
 
 
-def test_three_attempts_without_a_checkpoint_are_the_last(bench: Bench) -> None:
+def test_three_attempts_without_a_checkpoint_are_the_last(started: Bench) -> None:
     killed = [{"point": "step", "step": 2, "rank": 0, "action": "kill"} for _ in range(3)]
-    found = broken(bench, killed)
+    found = broken(started, killed)
     assert found.status["state"] == "FAILED"
     # On one machine there is no other node to go to.
     assert [end["action"] for end in found.ends] == ["requeue", "requeue", "stop"]
 
 
-def test_a_stuck_end_costs_nothing(bench: Bench, straight: Path) -> None:
-    found = broken(bench, [{"point": "end", "rank": 1, "action": "hang"}])
+def test_a_stuck_end_costs_nothing(started: Bench, straight: Path) -> None:
+    found = broken(started, [{"point": "end", "rank": 1, "action": "hang"}])
     assert found.status["state"] == "COMPLETED"
     assert [end["failure"] for end in found.ends] == [None]
     assert losses(found.run) == losses(straight)
