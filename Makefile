@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 READY_DEV := $(VENV)/ready-dev
 N ?= 500
+# Tests of what submits, which import no torch.
+QUICK := $(wildcard tests/test_*.py) $(addprefix tests/,cli cluster config runs track)
 SHELL_FILES := slurm/devcluster $(wildcard slurm/devcluster.lib/*.sh) slurm/system_packages .ci/run
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -14,7 +16,7 @@ help:
 	@echo 'make demo     set up, then fine-tune a small model on this machine, start to finish (about 3 minutes)'
 	@echo 'make test     set up, Slurm included, then run every test'
 	@echo 'make check    format, lint, types, shellcheck and every test'
-	@echo 'make quick    the part of check that takes about three minutes on two cores'
+	@echo 'make quick    the part of check that takes about a minute: static checks, and tests of what submits'
 	@echo 'make chaos    break N=500 short trainings in every way there is, overnight, and write docs/chaos.md'
 	@echo 'make methods  train in every way there is with three seeds and a kill, an hour, and write docs/methods.md'
 	@echo 'make format   rewrite sources in the project'"'"'s format'
@@ -57,7 +59,7 @@ methods: $(READY_DEV)
 check: static test
 
 quick: static
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 -m 'not slurm and not train'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 -m 'not slurm and not train and not slow' $(QUICK)
 
 static: lint types shell
 

@@ -34,6 +34,7 @@ def told(capsys: Out, *words: str) -> Any:
     return json.loads(seen.out)
 
 
+@pytest.mark.slow
 def test_a_check_counts_what_came_in_and_what_became_of_it(bench: Bench, capsys: Out, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     document = told(capsys, "data", "check", *bench.base, "--html", str(page))

@@ -107,6 +107,7 @@ def test_a_run_that_has_done_nothing_has_a_page(tmp_path: Path) -> None:
     Checked(run.run.report.read_text())
 
 
+@pytest.mark.slow
 def test_a_million_steps_take_seconds_and_little_room(tmp_path: Path) -> None:
     run = MadeRun(tmp_path, "long", kind="local")
     run.begin(step=0, total=200_000)

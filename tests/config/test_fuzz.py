@@ -23,6 +23,8 @@ from launcher.plan.build import Request, plan_request
 from launcher.runs.freeze import freeze
 from tests.config.fuzz import CANARY, documents, overrides, watched
 
+pytestmark = pytest.mark.slow
+
 Out = pytest.CaptureFixture[str]
 FEW = 40
 """Examples of each kind where nobody asks for more."""

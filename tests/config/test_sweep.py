@@ -13,6 +13,8 @@ from launcher.config.search import search_path
 from launcher.config.sweep import Composer, expand
 from launcher.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 SEARCH = search_path(None, Path("/nowhere"))
 
 

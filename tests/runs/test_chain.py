@@ -25,6 +25,8 @@ from launcher.runs.status import status
 from launcher.runs.why import why
 from tests.fakes import FakeQueue, FakeSlurm, MadeRun, slurm_job
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["cluster=devslurm", "cluster.export_job.partition=cpus", "then.tasks=[mine.yaml]"]
 MANY = 99
 

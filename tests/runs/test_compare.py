@@ -31,6 +31,7 @@ def test_a_run_is_the_same_as_itself(demo: Path, work: Path) -> None:
     assert not any(compare(run, run).values())
 
 
+@pytest.mark.slow
 def test_what_differs_is_told_by_section(demo: Path, work: Path) -> None:
     one = frozen(work)
     (demo / "train.jsonl").write_text((demo / "train.jsonl").read_text() * 2)
@@ -55,6 +56,7 @@ def test_what_differs_is_told_by_section(demo: Path, work: Path) -> None:
     assert told(found, "result")["loss"] == (2.5, 1.5)
 
 
+@pytest.mark.slow
 def test_the_command_prints_both_forms(demo: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [frozen(work, f"train.seed={seed}").root for seed in (1, 2)]
     assert main(["diff", *map(str, names)]) == 0

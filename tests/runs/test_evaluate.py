@@ -18,6 +18,8 @@ from launcher.runs.evaluate import Asked, Queued, evaluate, wait
 from launcher.runs.job import write_job
 from tests.fakes import FakeQueue, FakeSlurm, planned_run, slurm_job
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def harness(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from launcher.runs.job import read_job
 from launcher.runs.sweep import LaunchedSweep, launch_sweep
 from tests.fakes import FakeSlurm
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["cluster=devslurm", "cluster.data_job.enabled=false"]
 
 
