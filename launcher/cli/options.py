@@ -63,8 +63,8 @@ def then_overrides(options: argparse.Namespace) -> list[str]:
         problems.append(Problem(where="--tasks", message="it names none", valid="hellaswag,arc_easy, my_task.yaml, …"))
     if problems:
         raise UserError(*problems)
-    quoted = ",".join(quoted(task) for task in tasks or ())
-    return [*(["then.export=true"] if stages else []), *([f"then.tasks=[{quoted}]"] if tasks else [])]
+    named = ",".join(quoted(task) for task in tasks or ())
+    return [*(["then.export=true"] if stages else []), *([f"then.tasks=[{named}]"] if tasks else [])]
 
 
 def require_tasks(plan: RunPlan, options: argparse.Namespace) -> None:
