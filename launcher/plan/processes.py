@@ -109,7 +109,7 @@ class _Rank:
     def exporting(self) -> float:
         """A file, and the weight that is cast for it; one in fp32 goes in as it was read."""
         cast = 4 * largest_weight(self._shape) if self.weight < 4 else 0
-        return min(EXPORT_FILE_BYTES, self.weight * self.counted.whole) + cast
+        return float(min(EXPORT_FILE_BYTES, self.weight * self.counted.whole) + cast)
 
     def _weights(self) -> float:
         return self.weight * self._whole / (self._ranks if self._stage == 3 else 1)
