@@ -23,13 +23,17 @@ LAYOUT = tuple(f"config.zero.{one.name}" for one in fields(ZeroConfig) if one.na
 """Keys of how states are spread."""
 
 
-def alike(root: Path, now: Mapping[str, Any], keys: Sequence[str]) -> Iterator[tuple[RunDir, dict[str, Any]]]:
-    """Runs in `root`, the newest first, whose plans say the same as `now` at these keys, and their plans."""
+def alike(root: Path, now: Mapping[str, Any], keys: Sequence[str]) -> Iterator[RunDir]:
+    """Runs in `root`, the newest first, whose plans say the same as `now` at these keys."""
     wanted = values(now, keys)
-    for run in newest(root):
-        plan = stored(run)
-        if plan is not None and values(plan, keys) == wanted:
-            yield run, plan
+    return (run for run in newest(root) if wanted is not None and said(run, keys) == wanted)
+
+
+@remembered
+def said(run: RunDir, keys: Sequence[str]) -> tuple[Any, ...] | None:
+    """What a run's plan says at these keys; None where it is damaged, or says too little."""
+    plan = stored(run)
+    return None if plan is None else values(plan, keys)
 
 
 def values(plan: Mapping[str, Any], keys: Sequence[str]) -> tuple[Any, ...] | None:

@@ -56,7 +56,7 @@ def earlier(config: Config, topology: Topology, batch: Batch, memory: Memory) ->
     parts = {"config": config, "topology": topology, "batch": batch, "memory": memory}
     now: Mapping[str, Any] = {name: plain(value) for name, value in parts.items()}
     keys = SAME if config.cluster.gpu_type is not None else (*SAME, *PLACES)
-    return next((found for run, _ in alike(Path(config.runs_root), now, keys) if (found := _measured(run))), None)
+    return next((found for run in alike(Path(config.runs_root), now, keys) if (found := _measured(run))), None)
 
 
 @remembered

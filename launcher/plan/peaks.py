@@ -9,8 +9,9 @@ from typing import Any
 
 from launcher.config.schema import Config, ShapeConfig
 from launcher.plain import plain
-from launcher.plan.alike import LAYOUT, alike, measures, values
+from launcher.plan.alike import LAYOUT, alike, measures, said
 from launcher.plan.memory import plan_memory
+from launcher.remember import remembered
 from launcher.rundir import RunDir
 from launcher.runplan import Memory, Topology
 
@@ -63,17 +64,18 @@ def memory_of(
 def earlier_peaks(config: Config) -> Peaks:
     """Those of runs in the config's runs root. Reads the plans and the last metrics of a few."""
     found: dict[Case, tuple[float, str]] = {}
-    for run, plan in alike(Path(config.runs_root), {"config": plain(config)}, SAME):
-        case = _case(plan)
+    for run in alike(Path(config.runs_root), {"config": plain(config)}, SAME):
+        case = _case(run)
         peak = None if case is None or case in found else _peak(run)
         if case is not None and peak is not None:
             found[case] = peak, run.root.name
     return Peaks(found=found)
 
 
-def _case(plan: Mapping[str, Any]) -> Case | None:
-    """That of a stored plan; None where it says too little, or what no plan says."""
-    case, accumulation = values(plan, CASE), values(plan, ("batch.accumulation",))
+@remembered
+def _case(run: RunDir) -> Case | None:
+    """That of a run's plan; None where it says too little, or what no plan says."""
+    case, accumulation = said(run, CASE), said(run, ("batch.accumulation",))
     if case is None or accumulation is None or not all(isinstance(value, int) for value in (*case, *accumulation)):
         return None
     return (*case, accumulation[0] > 1)
