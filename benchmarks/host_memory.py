@@ -33,6 +33,7 @@ from typing import Any
 from benchmarks.alone import join, own_plan, planned, start_ranks, stepper
 from launcher.config.compose import compose
 from launcher.config.search import search_path
+from launcher.models.heap import give_back
 from launcher.models.shape import shape_of
 from launcher.plain import plain
 from launcher.plan.processes import host_memory
@@ -47,7 +48,7 @@ SEEN = {
     "loading": ("first load",),
     "training": ("first train1",),
     "saving": ("first save",),
-    "copied": ("first end",),
+    "copied": ("first copy",),
     "beside": ("first beside",),
     "resuming": ("again load", "again resume"),
     "resuming by others": ("other load", "other resume"),
@@ -315,6 +316,9 @@ def _train(plan: RunPlan, run: RunDir, ranks: Any, device: Any, *, first: bool) 
         phase(f"train{number}")
         step()
     if first:
+        _rest("between")
+        # As a save begins: what the step has left counts with the step.
+        give_back()
         _rest("save")
         saver.save_all(Position(step=1, total_steps=9, tokens=0), wait=True)
         phase("saved")
@@ -324,7 +328,6 @@ def _train(plan: RunPlan, run: RunDir, ranks: Any, device: Any, *, first: bool) 
         phase("beside")
         step()
         saver.finish_all()
-        _rest("end")
 
 
 def _rest(name: str) -> None:

@@ -109,7 +109,7 @@ class HostMemory:
     saving: float
     """While it writes a checkpoint that training waits for."""
     copied: float
-    """Between steps, once a copy to write a checkpoint from was made; it is kept."""
+    """While it copies what a checkpoint is written from; the copy is kept."""
     beside: float
     """While it takes steps beside such a copy."""
     resuming: float

@@ -20,6 +20,7 @@ from launcher.checkpoint.retain import Policy
 from launcher.checkpoint.unfinished import begin, unfinished_folder
 from launcher.errors import Problem, StorageError
 from launcher.faultpoints import Point, reach
+from launcher.models.heap import give_back
 from launcher.rundir import RunDir
 
 NOTEWORTHY_WAIT_S = 1.0
@@ -65,6 +66,8 @@ class Saver:
         wait = wait or not self._asynchronous
         draft = replace(self._draft, step=position.step, total_steps=position.total_steps, tokens=position.tokens)
         folder = unfinished_folder(self._checkpoints, draft.step, draft.attempt)
+        # Gradients of the last step, which would lie beside the copy.
+        give_back()
         self._writer.begin(draft.step, copying=not wait)
         with self._writer.keeping(str(folder)):
             reach(Point.save_begin, rank=self._rank, step=draft.step)

@@ -29,12 +29,12 @@ EXPORT_FILE_BYTES = 5 * 10**9
 def host_memory(config: Config, shape: ShapeConfig, ranks: int, micro_batch: int) -> HostMemory:
     """The estimate for training on so many ranks of CPUs, from weights that lie in files in compute precision."""
     rank = _Rank(config, shape, ranks)
-    training, between, copy = rank.training(micro_batch), rank.between_steps(), rank.copy()
+    training, saving, copy = rank.training(micro_batch), rank.saving(), rank.copy()
     return HostMemory(
         loading=rank.loading(),
         training=training,
-        saving=between,
-        copied=between + copy,
+        saving=saving,
+        copied=saving + copy,
         beside=training + copy,
         resuming=rank.resuming(),
         exporting=rank.exporting(),
@@ -82,6 +82,13 @@ class _Rank:
         gradients = (4 + self.weight) * self.counted.trained if self._sums_whole else 4 * self._share
         return self._weights() + self._masters() + self._moments() + gradients + self._standing()
 
+    def saving(self) -> float:
+        """The same without what the step has freed, which a save begins by giving back."""
+        if self._stage == 3:
+            return self.between_steps() - self._gathered() - self._sums_kept()
+        freed = self._stage and not self._sums_whole
+        return self.between_steps() - (4 * self._share if freed else 0)
+
     def training(self, micro_batch: int) -> float:
         """The fuller of the step and of the exchange of gradients before it."""
         states, trained, bucket = self.between_steps(), self.counted.trained, self._config.zero.bucket_elements
@@ -125,9 +132,14 @@ class _Rank:
         """Stage 3's bucket, as far as gradients have filled it, what it has gathered of the model, and kept pieces."""
         if self._stage < 3:
             return 0
-        zero, trained = self._config.zero, self.counted.trained
-        live = min(zero.max_live_elements + zero.prefetch_elements, self._whole) if self._ranks > 1 else 0
-        return self.weight * (min(zero.bucket_elements, trained) + live) + self._sums_kept()
+        bucket = min(self._config.zero.bucket_elements, self.counted.trained)
+        return self.weight * bucket + self._gathered() + self._sums_kept()
+
+    def _gathered(self) -> float:
+        """Of the model."""
+        zero = self._config.zero
+        live = min(zero.max_live_elements + zero.prefetch_elements, self._whole)
+        return self.weight * live if self._ranks > 1 else 0
 
     def _sums(self) -> float:
         """Stage 3 turns the rank's part of an exchanged bucket to fp32 (stage3.py, `__avg_scatter_grads`)."""
