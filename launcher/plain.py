@@ -10,12 +10,13 @@ from typing import Any
 
 def plain(value: Any) -> Any:
     """Dataclasses, enums and tuples as JSON values."""
-    kind = type(value)
+    kind: type = type(value)
     # Most of what a plan holds, and a sweep writes a thousand plans.
     if kind in _ALREADY:
         return value
-    if dataclasses.is_dataclass(kind):
-        return {name: plain(getattr(value, name)) for name in _names(kind)}
+    names = _names(kind)
+    if names is not None:
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
@@ -29,5 +30,5 @@ _ALREADY = frozenset((str, int, float, bool, type(None)))
 
 
 @functools.cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _names(kind: type) -> tuple[str, ...] | None:
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None

@@ -215,6 +215,7 @@ def _fuses(shape: ShapeConfig) -> bool:
     return shape.model_type == "phi3"
 
 
+@remembered
 def parameter_count(shape: ShapeConfig) -> int:
     """All parameters."""
     return sum(math.prod(size) for _, size in weights(shape))

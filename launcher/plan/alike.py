@@ -7,10 +7,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import ZeroConfig
+from launcher.plain import plain
 from launcher.remember import remembered
 from launcher.rundir import RunDir
 from launcher.runs.records import tail
@@ -24,9 +26,16 @@ LAYOUT = tuple(f"config.zero.{one.name}" for one in fields(ZeroConfig) if one.na
 
 
 def alike(root: Path, now: Mapping[str, Any], keys: Sequence[str]) -> Iterator[RunDir]:
-    """Runs in `root`, the newest first, whose plans say the same as `now` at these keys."""
-    wanted = values(now, keys)
-    return (run for run in newest(root) if wanted is not None and said(run, keys) == wanted)
+    """Runs in `root`, the newest first, whose plans say the same at these keys as `now`, a plan's parts by name."""
+    runs = newest(root)
+    # What is wanted is not made plain for nobody: every member of a sweep asks.
+    wanted = tuple(plain(_at(now, key)) for key in keys) if runs else ()
+    return (run for run in runs if said(run, keys) == wanted)
+
+
+def _at(now: Mapping[str, Any], key: str) -> Any:
+    part, _, rest = key.partition(".")
+    return attrgetter(rest)(now[part]) if rest else now[part]
 
 
 @remembered

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from launcher.config.schema import Config
-from launcher.plain import plain
 from launcher.plan.alike import LAYOUT, alike, measures
 from launcher.remember import remembered
 from launcher.rundir import RunDir
@@ -53,8 +50,7 @@ class Earlier:
 
 def earlier(config: Config, topology: Topology, batch: Batch, memory: Memory) -> Earlier | None:
     """The newest run in the runs root with the same model, layout, GPUs and batch that has measured its steps."""
-    parts = {"config": config, "topology": topology, "batch": batch, "memory": memory}
-    now: Mapping[str, Any] = {name: plain(value) for name, value in parts.items()}
+    now = {"config": config, "topology": topology, "batch": batch, "memory": memory}
     keys = SAME if config.cluster.gpu_type is not None else (*SAME, *PLACES)
     return next((found for run in alike(Path(config.runs_root), now, keys) if (found := _measured(run))), None)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from launcher.config.schema import Config, ShapeConfig
-from launcher.plain import plain
 from launcher.plan.alike import LAYOUT, alike, measures, said
 from launcher.plan.memory import plan_memory
 from launcher.remember import remembered
@@ -64,7 +63,7 @@ def memory_of(
 def earlier_peaks(config: Config) -> Peaks:
     """Those of runs in the config's runs root. Reads the plans and the last metrics of a few."""
     found: dict[Case, tuple[float, str]] = {}
-    for run in alike(Path(config.runs_root), {"config": plain(config)}, SAME):
+    for run in alike(Path(config.runs_root), {"config": config}, SAME):
         case = _case(run)
         peak = None if case is None or case in found else _peak(run)
         if case is not None and peak is not None:

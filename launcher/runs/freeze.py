@@ -117,7 +117,9 @@ def snapshot(code: Path) -> None:
 
 def environment() -> dict[str, Any]:
     """Interpreter, packages, and the commit and diff of the work directory. No environment variables."""
-    packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    # Each look at `metadata` parses it anew, and every submission waits for it.
+    known = [dist.metadata for dist in importlib.metadata.distributions()]
+    packages = {told["Name"]: told["Version"] for told in known}
     return {
         "launcher": launcher.__version__,
         "python": sys.version.split()[0],
