@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ from launcher.plan.room import Room
 from tests.fakes import FakeSlurm, write_rows, write_tiny_model
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# Ranks of several trainings share the processors here, and a thread that waits in a loop takes them from the others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # rouge_score brings it. Its handler would keep the file that pytest captures into, and close it as soon as anybody
 # configures logging anew.

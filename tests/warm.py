@@ -192,6 +192,8 @@ def main(descriptor: str) -> None:
     before = {name: value for name, value in os.environ.items() if name not in AT_IMPORT}
     for module in MODULES:
         importlib.import_module(module)
+    # What DeepSpeed finds out with a compiler, each rank anew.
+    assert isinstance(importlib.import_module("deepspeed.ops").__compatible_ops__, dict)
     _forget_package()
     own = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     assert sys.path[: len(own)] == own, sys.path
