@@ -83,11 +83,11 @@ class _Rank:
         return self._weights() + self._masters() + self._moments() + gradients + self._standing()
 
     def saving(self) -> float:
-        """The same without what the step has freed, which a save begins by giving back."""
+        """The same without what the step has freed, which a save begins by giving back: gradients as they came."""
         if self._stage == 3:
             return self.between_steps() - self._gathered() - self._sums_kept()
-        freed = self._stage and not self._sums_whole
-        return self.between_steps() - (4 * self._share if freed else 0)
+        freed = self.weight * self.counted.trained if self._sums_whole else 4 * self._share
+        return self.between_steps() - (freed if self._stage else 0)
 
     def training(self, micro_batch: int) -> float:
         """The fuller of the step and of the exchange of gradients before it."""

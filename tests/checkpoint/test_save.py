@@ -106,6 +106,26 @@ def test_a_save_finishes_the_one_before(tmp_path: Path) -> None:
     assert names(run.checkpoints) == ["latest", "step-00000010", "step-00000015", "zero_to_fp32.py"]
 
 
+def anonymous_bytes() -> int:
+    """Of this process's memory."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:"))
+    return 1024 * int(line.split()[1])
+
+
+def test_what_a_step_has_freed_does_not_lie_beside_the_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(Engine, "save_checkpoint", lambda *_, **__: seen.append(anonymous_bytes()))
+    saver = make_saver(make_run(tmp_path), Engine())
+    # Too small to be memory of its own, and under a piece that stays.
+    pieces = [torch.ones(1 << 14) for _ in range(2000)]
+    stays = torch.ones(1 << 14)
+    full = anonymous_bytes()
+    del pieces
+    saver.save_all(position(5), wait=False)
+    assert stays.all()
+    assert full - seen[0] > 0.8 * 2000 * 4 * (1 << 14)
+
+
 @pytest.mark.parametrize(("asynchronous", "wait"), [(True, True), (False, False)])
 def test_a_save_that_is_waited_for_is_there_on_return(tmp_path: Path, asynchronous: bool, wait: bool) -> None:
     run = make_run(tmp_path)
