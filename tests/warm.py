@@ -192,8 +192,7 @@ def main(descriptor: str) -> None:
     before = {name: value for name, value in os.environ.items() if name not in AT_IMPORT}
     for module in MODULES:
         importlib.import_module(module)
-    # What DeepSpeed finds out with a compiler, each rank anew.
-    assert isinstance(importlib.import_module("deepspeed.ops").__compatible_ops__, dict)
+    _probe()
     _forget_package()
     own = [str(Path.cwd()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     assert sys.path[: len(own)] == own, sys.path
@@ -208,6 +207,16 @@ def main(descriptor: str) -> None:
             before=before, after=dict(os.environ), path=sys.path[len(own) :], interrupt=signal.getsignal(signal.SIGINT)
         ),
     )
+
+
+def _probe() -> None:
+    """Have DeepSpeed find out with a compiler what it can build here, which each rank does anew."""
+    before = set(os.listdir("/proc/self/fd"))
+    assert isinstance(importlib.import_module("deepspeed.ops").__compatible_ops__, dict)
+    for descriptor in set(os.listdir("/proc/self/fd")) - before:
+        # It leaves a copy of standard error open; the one that was read from is gone already.
+        with contextlib.suppress(OSError):
+            os.close(int(descriptor))
 
 
 def _forget_package() -> None:
