@@ -7,6 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+
+class Folder(Protocol):
+    """Whatever lies in a folder of its own."""
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+
+
+class Inside:
+    """A path by its name inside the folder: `RunDir(root).plan` is `root / "plan.json"`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: Folder, owner: type) -> Path:
+        return folder.root / self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,145 +35,62 @@ class RunDir:
     root: Path
     """RUNS_ROOT/RUN_ID."""
 
-    @property
-    def plan(self) -> Path:
-        """The frozen plan."""
-        return self.root / "plan.json"
-
-    @property
-    def config(self) -> Path:
-        """The resolved config."""
-        return self.root / "config.yaml"
-
-    @property
-    def overrides(self) -> Path:
-        """Recipe and overrides as typed, one a line."""
-        return self.root / "overrides.txt"
-
-    @property
-    def chat_template(self) -> Path:
-        """The frozen copy of data.chat_template, where that is set."""
-        return self.root / "chat_template.jinja"
-
-    @property
-    def reward(self) -> Path:
-        """The frozen copy of the file that judges answers, where the objective asks for one."""
-        return self.root / "reward.py"
-
-    @property
-    def prologue(self) -> Path:
-        """The frozen copy of cluster.prologue, where that is set."""
-        return self.root / "prologue.sh"
-
-    @property
-    def rollouts(self) -> Path:
-        """A few answers of every rollout, with their rewards, where the model in training answers."""
-        return self.root / "rollouts.jsonl"
-
-    @property
-    def answers(self) -> Path:
-        """A few answers to held-out rows at every evaluation, with their scores, where they are scored."""
-        return self.root / "answers.jsonl"
-
-    @property
-    def environment(self) -> Path:
-        """Packages, interpreter, commit and diff at submission."""
-        return self.root / "env.json"
-
-    @property
-    def code(self) -> Path:
-        """The snapshot that nodes import."""
-        return self.root / "code"
-
-    @property
-    def submissions(self) -> Path:
-        """What submitit wrote, one folder per submission."""
-        return self.root / "submit"
-
-    @property
-    def attempts(self) -> Path:
-        """One folder per start."""
-        return self.root / "attempts"
-
-    @property
-    def events(self) -> Path:
-        """The run's life, append-only."""
-        return self.root / "events.jsonl"
-
-    @property
-    def metrics(self) -> Path:
-        """One record a step."""
-        return self.root / "metrics.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """What the model answered to the run's prompts, at every evaluation."""
-        return self.root / "samples.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """The run as a page."""
-        return self.root / "report.html"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Committed checkpoints."""
-        return self.root / "checkpoints"
-
-    @property
-    def reference(self) -> Path:
-        """What the untrained model, or a teacher, thinks of each row, where the objective asks for it beforehand."""
-        return self.root / "reference"
-
-    @property
-    def export(self) -> Path:
-        """The exported model."""
-        return self.root / "export"
-
-    @property
-    def wandb(self) -> Path:
-        """W&B's own files."""
-        return self.root / "wandb"
-
-    @property
-    def wandb_position(self) -> Path:
-        """How much of the metrics W&B has been given."""
-        return self.wandb / "position.json"
-
-    @property
-    def job(self) -> Path:
-        """The job that carries, or last carried, the run."""
-        return self.submissions / "job.json"
-
-    @property
-    def then(self) -> Path:
-        """The jobs that follow training; absent if none ever did."""
-        return self.submissions / "then.json"
-
-    @property
-    def cancel_request(self) -> Path:
-        """Exists once a user asked to stop."""
-        return self.submissions / "cancel.json"
-
-    @property
-    def skipped(self) -> Path:
-        """Data windows that were skipped after a rollback; absent if none was."""
-        return self.root / "skipped.json"
-
-    @property
-    def lineage(self) -> Path:
-        """What the model was before the first step: its base, and the run whose export that is."""
-        return self.root / "lineage.json"
-
-    @property
-    def probe(self) -> Path:
-        """What the trained model said of a few fixed tokens when the run ended; exports are held against it."""
-        return self.root / "probe.json"
-
-    @property
-    def evals(self) -> Path:
-        """Benchmarks, a folder each."""
-        return self.root / "evals"
+    plan = Inside("plan.json")
+    """The frozen plan."""
+    config = Inside("config.yaml")
+    """The resolved config."""
+    overrides = Inside("overrides.txt")
+    """Recipe and overrides as typed, one a line."""
+    chat_template = Inside("chat_template.jinja")
+    """The frozen copy of data.chat_template, where that is set."""
+    reward = Inside("reward.py")
+    """The frozen copy of the file that judges answers, where the objective asks for one."""
+    prologue = Inside("prologue.sh")
+    """The frozen copy of cluster.prologue, where that is set."""
+    rollouts = Inside("rollouts.jsonl")
+    """A few answers of every rollout, with their rewards, where the model in training answers."""
+    answers = Inside("answers.jsonl")
+    """A few answers to held-out rows at every evaluation, with their scores, where they are scored."""
+    environment = Inside("env.json")
+    """Packages, interpreter, commit and diff at submission."""
+    code = Inside("code")
+    """The snapshot that nodes import."""
+    submissions = Inside("submit")
+    """What submitit wrote, one folder per submission."""
+    attempts = Inside("attempts")
+    """One folder per start."""
+    events = Inside("events.jsonl")
+    """The run's life, append-only."""
+    metrics = Inside("metrics.jsonl")
+    """One record a step."""
+    samples = Inside("samples.jsonl")
+    """What the model answered to the run's prompts, at every evaluation."""
+    report = Inside("report.html")
+    """The run as a page."""
+    checkpoints = Inside("checkpoints")
+    """Committed checkpoints."""
+    reference = Inside("reference")
+    """What the untrained model, or a teacher, thinks of each row, where the objective asks for it beforehand."""
+    export = Inside("export")
+    """The exported model."""
+    wandb = Inside("wandb")
+    """W&B's own files."""
+    wandb_position = Inside("wandb/position.json")
+    """How much of the metrics W&B has been given."""
+    job = Inside("submit/job.json")
+    """The job that carries, or last carried, the run."""
+    then = Inside("submit/then.json")
+    """The jobs that follow training; absent if none ever did."""
+    cancel_request = Inside("submit/cancel.json")
+    """Exists once a user asked to stop."""
+    skipped = Inside("skipped.json")
+    """Data windows that were skipped after a rollback; absent if none was."""
+    lineage = Inside("lineage.json")
+    """What the model was before the first step: its base, and the run whose export that is."""
+    probe = Inside("probe.json")
+    """What the trained model said of a few fixed tokens when the run ended; exports are held against it."""
+    evals = Inside("evals")
+    """Benchmarks, a folder each."""
 
     def evaluation(self, name: str) -> EvalDir:
         """Folder of the benchmarks of that name."""
@@ -178,20 +114,12 @@ class AttemptDir:
     root: Path
     """RUN_DIR/attempts/NNNN."""
 
-    @property
-    def outcome(self) -> Path:
-        """How the attempt ended; absent while it runs."""
-        return self.root / "outcome.json"
-
-    @property
-    def start(self) -> Path:
-        """Job, node and time of the start."""
-        return self.root / "start.json"
-
-    @property
-    def launch_log(self) -> Path:
-        """Log of prologue and epilogue."""
-        return self.root / "launch.log"
+    outcome = Inside("outcome.json")
+    """How the attempt ended; absent while it runs."""
+    start = Inside("start.json")
+    """Job, node and time of the start."""
+    launch_log = Inside("launch.log")
+    """Log of prologue and epilogue."""
 
     def rank_log(self, rank: int) -> Path:
         """Everything a rank printed."""
@@ -217,20 +145,12 @@ class StageDir:
     root: Path
     """RUN_DIR/submit/NNNN/export, or RUN_DIR/evals/NAME."""
 
-    @property
-    def submission(self) -> Path:
-        """What submitit wrote, or the log of the process."""
-        return self.root / "submit"
-
-    @property
-    def results(self) -> Path:
-        """What came out; absent until all of it is there."""
-        return self.root / "results.json"
-
-    @property
-    def failure(self) -> Path:
-        """Why nothing came out, where it can be said."""
-        return self.root / "failure.json"
+    submission = Inside("submit")
+    """What submitit wrote, or the log of the process."""
+    results = Inside("results.json")
+    """What came out; absent until all of it is there."""
+    failure = Inside("failure.json")
+    """Why nothing came out, where it can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,50 +160,24 @@ class EvalDir:
     root: Path
     """RUN_DIR/evals/NAME; or, beside the file of a teacher's answers, its name with `.generating`."""
 
-    @property
-    def request(self) -> Path:
-        """What was asked for."""
-        return self.root / "request.json"
-
-    @property
-    def code(self) -> Path:
-        """The snapshot that the job imports."""
-        return self.root / "code"
-
-    @property
-    def tasks(self) -> Path:
-        """Copies of the task files that were named, and of what they name."""
-        return self.root / "tasks"
-
-    @property
-    def submission(self) -> Path:
-        """What submitit wrote, or the log of the process."""
-        return self.root / "submit"
-
-    @property
-    def job(self) -> Path:
-        """The job that carries it."""
-        return self.root / "job.json"
-
-    @property
-    def model(self) -> Path:
-        """The exported model while it is evaluated, where the run's own export is of another checkpoint."""
-        return self.root / "model"
-
-    @property
-    def results(self) -> Path:
-        """What came out; absent until all of it is there."""
-        return self.root / "results.json"
-
-    @property
-    def harness(self) -> Path:
-        """The same in the harness's own words."""
-        return self.root / "harness.json"
-
-    @property
-    def failure(self) -> Path:
-        """Why nothing came out, where it can be said."""
-        return self.root / "failure.json"
+    request = Inside("request.json")
+    """What was asked for."""
+    code = Inside("code")
+    """The snapshot that the job imports."""
+    tasks = Inside("tasks")
+    """Copies of the task files that were named, and of what they name."""
+    submission = Inside("submit")
+    """What submitit wrote, or the log of the process."""
+    job = Inside("job.json")
+    """The job that carries it."""
+    model = Inside("model")
+    """The exported model while it is evaluated, where the run's own export is of another checkpoint."""
+    results = Inside("results.json")
+    """What came out; absent until all of it is there."""
+    harness = Inside("harness.json")
+    """The same in the harness's own words."""
+    failure = Inside("failure.json")
+    """Why nothing came out, where it can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,30 +187,16 @@ class CheckDir:
     root: Path
     """RUNS_ROOT/.doctor-…."""
 
-    @property
-    def request(self) -> Path:
-        """What the ranks need to know."""
-        return self.root / "request.json"
-
-    @property
-    def code(self) -> Path:
-        """The snapshot that the job imports."""
-        return self.root / "code"
-
-    @property
-    def prologue(self) -> Path:
-        """The copy of cluster.prologue, where that is set."""
-        return self.root / "prologue.sh"
-
-    @property
-    def submission(self) -> Path:
-        """What submitit wrote."""
-        return self.root / "submit"
-
-    @property
-    def results(self) -> Path:
-        """What the ranks found; absent until all of it is there."""
-        return self.root / "results.json"
+    request = Inside("request.json")
+    """What the ranks need to know."""
+    code = Inside("code")
+    """The snapshot that the job imports."""
+    prologue = Inside("prologue.sh")
+    """The copy of cluster.prologue, where that is set."""
+    submission = Inside("submit")
+    """What submitit wrote."""
+    results = Inside("results.json")
+    """What the ranks found; absent until all of it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,25 +206,14 @@ class SweepDir:
     root: Path
     """RUNS_ROOT/.sweeps/SWEEP_ID."""
 
-    @property
-    def members(self) -> Path:
-        """What was asked for, and the members with what each differs in."""
-        return self.root / "sweep.json"
-
-    @property
-    def code(self) -> Path:
-        """The snapshot that every member's `code` links to."""
-        return self.root / "code"
-
-    @property
-    def environment(self) -> Path:
-        """Packages, interpreter, commit and diff, which every member's `env.json` links to."""
-        return self.root / "env.json"
-
-    @property
-    def report(self) -> Path:
-        """The sweep as a page."""
-        return self.root / "report.html"
+    members = Inside("sweep.json")
+    """What was asked for, and the members with what each differs in."""
+    code = Inside("code")
+    """The snapshot that every member's `code` links to."""
+    environment = Inside("env.json")
+    """Packages, interpreter, commit and diff, which every member's `env.json` links to."""
+    report = Inside("report.html")
+    """The sweep as a page."""
 
     def more(self, number: int) -> SweepDir:
         """What members share that were drawn later, `number` 2 and on: as the first have it here, less the list."""
@@ -362,15 +231,10 @@ class ArrayDir:
     root: Path
     """SWEEP_DIR/arrays/N."""
 
-    @property
-    def tasks(self) -> Path:
-        """A link to each task's run directory, by the task's number from 0."""
-        return self.root / "tasks"
-
-    @property
-    def log(self) -> Path:
-        """What the process printed that runs the tasks on this machine."""
-        return self.root / "local.log"
+    tasks = Inside("tasks")
+    """A link to each task's run directory, by the task's number from 0."""
+    log = Inside("local.log")
+    """What the process printed that runs the tasks on this machine."""
 
     def process(self, task: int) -> Path:
         """On this machine: the process of a task, once it has begun."""
