@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,6 @@ from tests.fakes import FakeSlurm, write_rows, write_tiny_model
 
 GOLDEN = Path(__file__).parent / "golden"
 
-# Ranks of several trainings share the processors here, and a thread that waits in a loop takes them from the others.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 # rouge_score brings it. Its handler would keep the file that pytest captures into, and close it as soon as anybody
 # configures logging anew.
 absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
@@ -26,6 +23,18 @@ absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write what is seen to tests/golden/")
     parser.addoption("--fuzz", type=int, metavar="N", help="how many configs tests/config/test_fuzz.py makes up")
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Libraries set variables of the process they are imported or called in; no later test sees them."""
+    before = dict(os.environ)
+    yield
+    for name in {name for name, _ in before.items() ^ os.environ.items() if not name.startswith("PYTEST_")}:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            del os.environ[name]
 
 
 @pytest.fixture(scope="session")

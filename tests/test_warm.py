@@ -94,5 +94,18 @@ def test_a_signal_ends_it_as_it_ends_others(package: Path, number: signal.Signal
 
 
 def test_a_variable_that_is_read_at_import_makes_it_an_interpreter(package: Path) -> None:
-    output, _ = start(package, "0", {"HF_HUB_OFFLINE": "1"}).communicate(timeout=60)
+    with pytest.warns(match="HF_HUB_OFFLINE"):
+        output, _ = start(package, "0", {"HF_HUB_OFFLINE": "1"}).communicate(timeout=60)
     assert not json.loads(output)["torch"]
+
+
+def test_what_a_test_sets_is_gone_with_it(package: Path, request: pytest.FixtureRequest) -> None:
+    (package / "test_it.py").write_text(
+        "import os\n"
+        "def test_one(): os.environ.update(HF_HUB_OFFLINE='1'); del os.environ['LAUNCHER_MINE']\n"
+        "def test_two(): assert 'HF_HUB_OFFLINE' not in os.environ and os.environ['LAUNCHER_MINE'] == 'x'\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", str(package)]
+    variables = {**AT_START, "LAUNCHER_MINE": "x"}
+    told = subprocess.run(command, cwd=request.config.rootpath, env=variables, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout

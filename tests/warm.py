@@ -32,6 +32,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +65,8 @@ MODULES = (
 """What they import is what a forked process need not import again."""
 READ_LATE = ("LAUNCHER_", "MASTER_", "PYTEST_", "PYTHONPATH", "PYTHONUNBUFFERED", "PWD", "TMPDIR", "TQDM_DISABLE")
 """Beginnings of variables that no library reads when it is imported. Where another one differs, nothing is forked."""
+ON_SLURM = "SLURM_CONF"
+"""Nothing is forked where this differs, and nobody wonders."""
 AT_IMPORT = {"OPENBLAS_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "TQDM_DISABLE": "1"}
 """Threads do not survive a fork; DeepSpeed settles on an accelerator when it is imported; bars are for terminals."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -80,9 +83,9 @@ class Warm:
         self._after = dict(after)
         self._lock = threading.Lock()
 
-    def suits(self, environment: Mapping[str, str]) -> bool:
-        """Whether what was imported there would be no different under this environment."""
-        return all(name.startswith(READ_LATE) for name in self.differing(environment))
+    def early(self, environment: Mapping[str, str]) -> list[str]:
+        """Variables for which what was imported there might be different under this environment."""
+        return sorted(name for name in self.differing(environment) if not name.startswith(READ_LATE))
 
     def differing(self, environment: Mapping[str, str]) -> set[str]:
         """Names of variables that have another value there than before and after all was imported."""
@@ -123,7 +126,10 @@ class Popen(subprocess.Popen):  # type: ignore[type-arg]
         environment = told["env"] if told["env"] is not None else os.environ
         words = _words_of_module(told["args"])
         plain = not told["shell"] and told["preexec_fn"] is None and not told["pass_fds"] and told["executable"] is None
-        if warm is None or words is None or not plain or not warm.suits(environment):
+        early = warm.early(environment) if warm is not None and words is not None else []
+        if early and self.warm is None and ON_SLURM not in early:
+            warnings.warn(f"an interpreter is started, because of {', '.join(early)}", stacklevel=3)
+        if warm is None or words is None or early or not plain:
             super()._execute_child(*arguments)
             return
         pipes = [told[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
@@ -151,6 +157,8 @@ def _words_of_module(arguments: object) -> list[str] | None:
     return words[2:] if asked else None
 
 
+# Ranks of several trainings share the processors here, and a thread that waits in a loop takes them from the others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 AT_START = dict(os.environ)
 """Before any test changed it."""
 
