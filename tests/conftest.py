@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from absl import logging as absl_logging
 
 from launcher.plan.room import Room
 from tests.fakes import FakeSlurm, write_rows, write_tiny_model
+from tests.warm import AT_START
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -25,16 +26,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, metavar="N", help="how many configs tests/config/test_fuzz.py makes up")
 
 
-@pytest.fixture(autouse=True)
-def same_environment() -> Iterator[None]:
-    """Libraries set variables of the process they are imported or called in; no later test sees them."""
-    before = dict(os.environ)
-    yield
+def put_back(before: Mapping[str, str]) -> None:
+    """Give the process the variables that it had, but for pytest's own."""
     for name in {name for name, _ in before.items() ^ os.environ.items() if not name.startswith("PYTEST_")}:
         if name in before:
             os.environ[name] = before[name]
         else:
             del os.environ[name]
+
+
+def pytest_collection_finish() -> None:
+    """What test files import sets variables, with which no training would be forked."""
+    put_back(AT_START)
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """What a test imports or calls sets variables, too; no later test sees them."""
+    before = dict(os.environ)
+    yield
+    put_back(before)
 
 
 @pytest.fixture(scope="session")
