@@ -106,12 +106,16 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 LONGEST = (
-    "test_chaos.py",
-    "test_world_size.py",
     "test_survive.py",
-    "test_corruption.py",
+    "test_chaos.py",
     "test_resume.py",
+    "test_runs.py",
     "test_training.py",
+    "test_world_size.py",
+    "test_muon.py",
+    "test_rollout_training.py",
+    "test_harness.py",
+    "test_wandb.py",
 )
 """Files that take minutes each."""
 

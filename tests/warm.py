@@ -63,7 +63,17 @@ MODULES = (
     "transformers.models.llama.modeling_llama",
 )
 """What they import is what a forked process need not import again."""
-READ_LATE = ("LAUNCHER_", "MASTER_", "PYTEST_", "PYTHONPATH", "PYTHONUNBUFFERED", "PWD", "TMPDIR", "TQDM_DISABLE")
+READ_LATE = (
+    "LAUNCHER_",
+    "MASTER_",
+    "PYTEST_",
+    "PYTHONPATH",
+    "PYTHONUNBUFFERED",
+    "PWD",
+    "TMPDIR",
+    "TORCH_EXTENSIONS_DIR",
+    "TQDM_DISABLE",
+)
 """Beginnings of variables that no library reads when it is imported. Where another one differs, nothing is forked."""
 ON_SLURM = "SLURM_CONF"
 """Nothing is forked where this differs, and nobody wonders."""
