@@ -40,9 +40,17 @@ def pytest_collection_finish() -> None:
     put_back(AT_START)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def same_environment_in_files() -> Iterator[None]:
+    """What fixtures and tests of a file import or call sets variables, too; no later file sees them."""
+    before = dict(os.environ)
+    yield
+    put_back(before)
+
+
 @pytest.fixture(autouse=True)
 def same_environment() -> Iterator[None]:
-    """What a test imports or calls sets variables, too; no later test sees them."""
+    """Nor does a later test."""
     before = dict(os.environ)
     yield
     put_back(before)

@@ -99,12 +99,18 @@ def test_a_variable_that_is_read_at_import_makes_it_an_interpreter(package: Path
     assert not json.loads(output)["torch"]
 
 
-def test_what_a_test_sets_is_gone_with_it(package: Path, request: pytest.FixtureRequest) -> None:
-    (package / "test_it.py").write_text(
-        "import os\n"
-        "def test_one(): os.environ.update(HF_HUB_OFFLINE='1'); del os.environ['LAUNCHER_MINE']\n"
-        "def test_two(): assert 'HF_HUB_OFFLINE' not in os.environ and os.environ['LAUNCHER_MINE'] == 'x'\n"
-    )
+LEAVING = """
+import os, pytest
+@pytest.fixture(scope="module")
+def of_all(): os.environ["HF_HUB_OFFLINE"] = "1"
+def test_one(of_all): del os.environ["LAUNCHER_MINE"]; os.environ["HF_TOKEN"] = ""
+def test_two(): assert "HF_TOKEN" not in os.environ and os.environ["LAUNCHER_MINE"] == "x"
+"""
+
+
+def test_what_a_test_or_a_file_sets_is_gone_with_it(package: Path, request: pytest.FixtureRequest) -> None:
+    (package / "test_first.py").write_text(LEAVING)
+    (package / "test_second.py").write_text("import os\ndef test_it(): assert 'HF_HUB_OFFLINE' not in os.environ")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider", str(package)]
     variables = {**AT_START, "LAUNCHER_MINE": "x"}
     told = subprocess.run(command, cwd=request.config.rootpath, env=variables, capture_output=True, text=True)
